@@ -1,0 +1,182 @@
+"""One check put to one file: build the request, run it, compare, and say in words what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from autograder.checks import Check
+from autograder.checks.compare import describe
+from autograder.sandbox import wire
+from autograder.sandbox.executor import Executor, Reply
+
+from .oracle import Oracle, child_seed
+
+TEXT_LIMIT = 500
+
+
+@dataclass
+class Workspace:
+    """What an exercise is graded in: the learner's file and helpers as text, earlier exercise files as the reference's code."""
+
+    module: str  # "toy.word_agent"
+    sources: dict[str, str]
+    compiled: dict[str, bytes] = field(default_factory=dict)
+
+
+@dataclass
+class Verdict:
+    """The outcome of one check. status: passed, failed, error, timeout, crashed, not_started, missing."""
+
+    status: str
+    message: str = ""
+    misconception: str | None = None
+    hint: str = ""
+    printed: str = ""
+
+
+def examine(check: Check, workspace: Workspace, oracle: Oracle, executor: Executor, *, public: bool) -> Verdict:
+    """Runs and judges one check. `public`: whether the message may show inputs and expected values."""
+    reply = executor.run(request_for(check, workspace, oracle), seconds=check.seconds, memory_mb=check.memory_mb)
+    try:
+        verdict = judge(check, workspace, oracle, reply, public=public)
+    except wire.WireError as error:
+        verdict = Verdict("failed", f"What came back could not be read ({error}).")
+    verdict.printed = reply.printed
+    return verdict
+
+
+def request_for(check: Check, workspace: Workspace, oracle: Oracle) -> bytes:
+    head = {
+        "module": workspace.module,
+        "exercise": check.exercise,
+        "probe": check.probe,
+        "sources": workspace.sources,
+        "compiled": {name: np.frombuffer(code, np.uint8) for name, code in workspace.compiled.items()},
+        "seed": child_seed(check, oracle.seed),
+    }
+    return wire.encode(head) + b"".join(wire.encode(case) for case in oracle.cases(check))
+
+
+def judge(check: Check, workspace: Workspace, oracle: Oracle, reply: Reply, *, public: bool) -> Verdict:
+    if reply.outcome == "flooded":
+        return Verdict("failed", f"It returned more than {wire.MAX_BYTES >> 20} MiB; the answer is much smaller.")
+    found = wire.frames(reply.stream)
+    file = workspace.module.replace(".", "/") + ".py"
+    if found and found[0].get("import"):
+        return _raised(found[0]["import"], f"{file} cannot be imported", check, None)
+    if found and found[0].get("has") is False:
+        return Verdict("missing", f"{file} has no `{check.exercise}`.")
+    cases, expected = oracle.cases(check), oracle.expected(check)
+    answers = _answers(found, len(cases))
+    for index, (case, truth) in enumerate(zip(cases, expected)):
+        if answers[index] is None:
+            return _unfinished(check, reply, index, len(cases), case, public)
+        if "$raised" in answers[index] and answers[index]["$detail"]["type"] == "NotImplementedError":
+            return _raised(answers[index]["$detail"], "", check, None)
+        wrong = "$raised" in answers[index] or _difference(check, answers[index], truth, case)
+        if wrong:
+            name, hint = diagnose(check, oracle, answers)
+            if "$raised" in answers[index]:
+                verdict = _raised(answers[index]["$detail"], "It stopped", check, case if public else None)
+                verdict.misconception, verdict.hint = name, hint
+                return verdict
+            return Verdict("failed", _explain(wrong, case, answers[index], truth, public), name, hint)
+    if reply.outcome != "finished":  # every answer is right and was given in time; how the process ended is its own affair
+        return Verdict("passed")
+    return Verdict("passed")
+
+
+def diagnose(check: Check, oracle: Oracle, answers: list[dict | None]) -> tuple[str | None, str]:
+    """The first known mistake that answers every case as the learner did, and differs from the truth in one at least."""
+    cases, expected = oracle.cases(check), oracle.expected(check)
+    for wrong in check.known_mistakes():
+        theirs = oracle.answers(check, wrong)
+        if not any(_wrong_there(check, t, e, c) for t, e, c in zip(theirs, expected, cases)):
+            continue
+        if all(a is not None and not _wrong_there(check, a, t, c) for a, t, c in zip(answers, theirs, cases)):
+            return wrong.id, wrong.hint
+    return None, ""
+
+
+def _wrong_there(check, answer, reference, case) -> bool:
+    if "$raised" in answer or "$raised" in reference:
+        return answer.get("$raised") != reference.get("$raised")
+    return _difference(check, answer, reference, case) is not None
+
+
+def _difference(check, answer, reference, case) -> str | None:
+    """The check's own judgement. What a learner sends can make a judge stumble: that is a wrong answer, not our crash."""
+    try:
+        return check.judge(answer, reference, **case)
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError, ZeroDivisionError, OverflowError) as error:
+        return f"the answer is not of the form asked for ({type(error).__name__})"
+
+
+def _answers(found: list[dict], count: int) -> list[dict | None]:
+    """The answer to each case, None where none came. Frames are the child's word: anything odd in them is no answer."""
+    answers: list[dict | None] = [None] * count
+    for frame in found[1:]:
+        index = frame.get("case")
+        if type(index) is not int or not 0 <= index < count or answers[index] is not None:
+            continue
+        if isinstance(frame.get("outputs"), dict):
+            answers[index] = {k: v for k, v in frame["outputs"].items() if not str(k).startswith("$")}
+        elif isinstance(frame.get("raised"), dict):
+            detail = _clean(frame["raised"])
+            answers[index] = {"$raised": detail["type"], "$detail": detail}
+    return answers
+
+
+def _clean(detail: dict[str, Any]) -> dict[str, Any]:
+    """An exception's description as plain bounded text, whatever the child wrote there."""
+    frames = detail.get("frames") if isinstance(detail.get("frames"), list) else []
+    keep = ("file", "line", "function", "text")
+    return {
+        "type": str(detail.get("type"))[:100],
+        "message": str(detail.get("message"))[:TEXT_LIMIT],
+        "frames": [{k: str(f.get(k, ""))[:200] for k in keep} for f in frames[:6] if isinstance(f, dict)],
+    }
+
+
+def _raised(detail: dict[str, Any], prefix: str, check: Check, case: dict | None) -> Verdict:
+    detail = _clean(detail)
+    if detail["type"] == "NotImplementedError":
+        at = detail["message"].removeprefix("lesson ").split(": ", 1)[-1]
+        if at and at != check.exercise and detail["message"].startswith("lesson "):
+            return Verdict("not_started", f"Not started: `{check.exercise}` needs `{at}`, which is still to be written.")
+        return Verdict("not_started", "Not started.")
+    where = detail["frames"][-1] if detail["frames"] else None
+    lines = [f"{prefix}: {detail['type']}: {detail['message']}"]
+    if where:
+        lines.append(f"at {where['file']}, line {where['line']}: {where['text']}")
+    if case is not None:
+        lines.append(f"with {_inputs(case)}")
+    return Verdict("error", "\n".join(lines))
+
+
+def _unfinished(check, reply, index, count, case, public) -> Verdict:
+    which = f"in case {index + 1} of {count}" if index else "in the first case"
+    shown = f"\nwith {_inputs(case)}" if public else ""
+    if reply.outcome == "timeout":
+        return Verdict("timeout", f"No answer within {check.seconds:g} s ({which}). Is there a loop that does not end?{shown}")
+    return Verdict("crashed", f"The process ended before it answered ({which}): {reply.detail or 'it exited early'}.{shown}")
+
+
+def _explain(wrong: str, case: dict, answer: dict, truth: dict, public: bool) -> str:
+    if not public:
+        return "Wrong on a hidden case. " + _without_numbers(wrong)
+    lines = [wrong[0].upper() + wrong[1:] + ".", f"with      {_inputs(case)}"]
+    lines += [f"received  {describe(answer)}", f"expected  {describe(truth)}"]
+    return "\n".join(lines)
+
+
+def _without_numbers(wrong: str) -> str:
+    """Under a secret seed the place of a difference is said, the values are not."""
+    return f"{wrong.split(':', 1)[0]} is not right." if wrong.startswith("`") and ":" in wrong else ""
+
+
+def _inputs(case: dict) -> str:
+    return ", ".join(f"{k} = {describe(v, 200)}" for k, v in case.items()) or "no inputs"

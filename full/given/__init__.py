@@ -1,0 +1,1 @@
+"""Given code of the full track: complete, correct, and not to be edited."""

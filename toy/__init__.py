@@ -1,0 +1,1 @@
+"""The toy track: the learner's files, one a lesson. Complete code they use is in `toy.given`."""
