@@ -1,0 +1,140 @@
+"""The grader's end of the sandbox: starts the fork server and passes it one socket a request. Safe to call from many threads."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+from .executor import Reply
+from .supervisor import receive, send
+from .wire import MAX_BYTES
+
+ZYGOTE = Path(__file__).with_name("zygote.py")
+START_SECONDS = 120.0  # importing torch from a cold disk can take most of a minute
+# What importing libraries may need. Nothing else of the environment (tokens, keys) reaches a process that forks learner code.
+PASSED_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "XDG_CACHE_HOME", "MPLCONFIGDIR", "LD_LIBRARY_PATH", "TZ", "SYSTEMROOT")
+
+
+class SandboxError(RuntimeError):
+    """The sandbox could not be started, or is below the level asked for."""
+
+
+class Sandbox:
+    """An Executor backed by one fork server. Usable at once: the first `run` waits until the server has imported its libraries."""
+
+    def __init__(self, probes: list[str], level: str = "full"):
+        if level not in ("full", "process"):
+            raise SandboxError(f"the sandbox levels are full and process, not {level!r}")
+        self._folder = tempfile.mkdtemp(prefix="climb-")
+        self._lock = threading.Lock()
+        self._ready: dict | None = None
+        self._probes, self._asked = probes, level
+        self._start()
+
+    def _start(self) -> None:
+        os.chmod(self._folder, 0o711)
+        for name in ("empty", "scratch"):
+            os.makedirs(os.path.join(self._folder, name), exist_ok=True)
+        os.chmod(os.path.join(self._folder, "scratch"), 0o1777)
+        options = {"level": self._asked, "probes": self._probes}
+        options |= {"empty_folder": self._folder + "/empty", "scratch": self._folder + "/scratch"}
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        environment = {name: os.environ[name] for name in PASSED_VARIABLES if name in os.environ}
+        environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+        environment |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+        self._errors = tempfile.TemporaryFile()
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", str(ZYGOTE), json.dumps(options)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self._errors,
+            env=environment,
+            preexec_fn=lambda: _become(theirs.fileno()),
+            close_fds=False,
+            start_new_session=True,
+        )
+        theirs.close()
+        self._ready = None
+
+    def _wait(self) -> dict:
+        with self._lock:
+            if self._ready is None:
+                self._control.settimeout(START_SECONDS)
+                try:
+                    message = self._control.recv(1 << 16)
+                except TimeoutError:
+                    raise SandboxError(f"the sandbox did not start within {START_SECONDS:g} s") from None
+                if not message:
+                    raise SandboxError(f"the sandbox did not start: {self._last_words()}")
+                self._control.settimeout(None)
+                self._ready = json.loads(message)
+            return self._ready
+
+    def _last_words(self) -> str:
+        self._errors.seek(0)
+        lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
+        return lines[-1] if lines else f"exit code {self._process.poll()}"
+
+    @property
+    def level(self) -> str:
+        return self._wait()["level"]
+
+    @property
+    def layers(self) -> list[str]:
+        return self._wait()["layers"]
+
+    @property
+    def note(self) -> str:
+        """Why the level is not higher, or what the instructor should know; empty when all is well."""
+        return self._wait()["note"]
+
+    def run(self, request: bytes, *, seconds: float, memory_mb: int) -> Reply:
+        self._wait()
+        mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with mine:
+            try:
+                with theirs:
+                    with self._lock:
+                        socket.send_fds(self._control, [b"run"], [theirs.fileno()])
+                mine.settimeout(seconds + 60)  # the supervisor answers at `seconds`; beyond this the machine itself hangs
+                send(mine, json.dumps({"seconds": seconds, "memory_mb": memory_mb}).encode())
+                send(mine, request)
+                report = json.loads(receive(mine))
+                stream = receive(mine)
+            except (OSError, EOFError) as error:
+                raise SandboxError(f"the sandbox broke off ({type(error).__name__}): {self._last_words()}") from None
+        if report["outcome"] == "refused":
+            raise SandboxError(f"{report['detail']}: {report['printed']}")
+        if len(stream) > MAX_BYTES:
+            return Reply("flooded", b"", report["printed"], report["detail"], report["seconds"])
+        return Reply(report["outcome"], stream, report["printed"], report["detail"], report["seconds"])
+
+    def close(self) -> None:
+        self._control.close()  # the fork server ends when its control socket does, and its supervisors when theirs do
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._errors.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+
+def _become(control: int) -> None:
+    """In the new process before exec: the control socket becomes descriptor 3, and nothing beyond the standard three stays open."""
+    os.dup2(control, 3)
+    os.set_inheritable(3, True)
+    os.closerange(4, 65536)

@@ -1,0 +1,86 @@
+"""What binds the child: its resource limits, its user, its privileges, and the layers above them, applied in the one right order."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from dataclasses import dataclass, field
+
+from . import kernel, landlock, seccomp
+
+FILE_BYTES = 16 << 20  # the largest file the child may write
+OPEN_FILES = 128
+TASKS = 64  # threads: the filter allows no further processes
+FIRST_UID = 0x60000000  # far beyond any real user; each child of root gets one of its own
+
+
+@dataclass
+class Plan:
+    """Which protections are to be applied. `layers` is what results report; a layer that cannot be applied ends the child."""
+
+    layers: list[str] = field(default_factory=list)
+    readable: list[str] = field(default_factory=list)
+    scratch: str = ""
+    base_bytes: int = 0  # address space of the fork server before any learner code
+
+    def has(self, layer: str) -> bool:
+        return layer in self.layers
+
+
+def level_of(layers: list[str]) -> str:
+    """`full` when files, network, processes and privileges are all cut off, else `process`."""
+    apart = {"network-namespace", "pid-namespace"} <= set(layers) or "seccomp" in layers
+    own_user = "uid-drop" in layers or "user-namespace" in layers or "unprivileged" in layers
+    return "full" if {"rlimits", "no_new_privs", "landlock"} <= set(layers) and apart and own_user else "process"
+
+
+def confine(plan: Plan, seconds: float, memory_mb: int, uid: int) -> None:
+    """Run in the child before any learner code. Raises OSError if a layer of the plan cannot be applied: then nothing is run.
+
+    `uid`: the user a child of root becomes; its own, so that limits counted per user are its own too.
+    """
+    os.setsid()
+    set_limits(plan, seconds, memory_mb)
+    if plan.has("uid-drop"):
+        os.setgroups([])
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+    if plan.has("capabilities"):
+        kernel.drop_capabilities()
+    if plan.has("no_new_privs"):
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)  # after the change of user, which clears it
+        kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+        kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+    if plan.has("landlock"):
+        landlock.restrict(plan.readable, [plan.scratch, "/dev/null"])
+    if plan.has("seccomp"):
+        seccomp.install()
+
+
+def set_limits(plan: Plan, seconds: float, memory_mb: int) -> None:
+    cpu = int(seconds) + 2  # the supervisor's clock ends it first; this holds if the supervisor does not
+    bounds = {
+        "RLIMIT_CPU": cpu,
+        "RLIMIT_FSIZE": FILE_BYTES,
+        "RLIMIT_NOFILE": OPEN_FILES,
+        "RLIMIT_CORE": 0,
+        "RLIMIT_STACK": 64 << 20,
+        "RLIMIT_MEMLOCK": 1 << 20,
+        "RLIMIT_MSGQUEUE": 0,
+    }
+    if plan.base_bytes:
+        bounds["RLIMIT_AS"] = plan.base_bytes + (memory_mb << 20)
+    if plan.has("uid-drop") or plan.has("user-namespace"):
+        bounds["RLIMIT_NPROC"] = TASKS  # counted per user: with a shared user it would count the learner's whole desktop
+    for name, bound in bounds.items():
+        number = getattr(resource, name, None)
+        if number is None:
+            continue
+        _, hard = resource.getrlimit(number)
+        bound = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
+        try:
+            resource.setrlimit(number, (bound, bound))
+        except (ValueError, OSError):
+            if plan.has("rlimits") and name in ("RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_NOFILE"):
+                raise OSError(f"{name} cannot be set") from None
