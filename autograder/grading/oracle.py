@@ -62,7 +62,7 @@ class Oracle:
         from autograder.sandbox import child
 
         probe = getattr(importlib.import_module("autograder.probes." + self.module_name), check.probe)
-        child._seed(child_seed(check, self.seed))
+        child.seed_everything(child_seed(check, self.seed))
         return settle(probe(module, **child.as_torch(copied(case))))
 
     @staticmethod

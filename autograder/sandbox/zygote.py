@@ -68,14 +68,38 @@ def preload(probes: list[str]) -> None:
 
     torch.set_num_threads(1)  # a thread pool does not survive a fork
     torch.set_num_interop_threads(1)
-    from autograder.sandbox import child, wire  # noqa: F401
+    from autograder.sandbox import compiler
 
+    compiler.postpone()
     for track in sorted({name.split(".")[0] for name in probes}):
         given = importlib.import_module(track + ".given")
         for module in pkgutil.iter_modules(given.__path__):
             importlib.import_module(f"{track}.given.{module.name}")
     for name in probes:
         importlib.import_module("autograder.probes." + name)
+    warm_up()
+
+
+def warm_up() -> None:
+    """Does once what every child would do for the first time: lazy imports, first backward pass, first optimizer step."""
+    import numpy as np
+    import torch
+
+    from autograder.sandbox import child, wire
+
+    child.seed_everything(0)
+    values = child.as_torch(wire.decode(wire.encode({"x": np.ones((2, 3))})))
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2)).double()
+    optimizer = torch.optim.Adam(model.parameters())
+    torch.nn.functional.cross_entropy(model(values["x"]), torch.tensor([0, 1])).backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    torch.multinomial(torch.ones(3), 2, generator=torch.Generator().manual_seed(0))
+    wire.encode({"x": values["x"]})
+    try:
+        raise ValueError("a traceback loads linecache")
+    except ValueError as error:
+        child.describe_exception(error, [])
 
 
 def forget_the_course() -> None:

@@ -1,0 +1,64 @@
+"""`climb watch`: a verdict each time a file is saved."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import typer
+
+from autograder import course as courses
+
+SETTLE_MS = 20  # an editor may write a file in two steps; both within this count as one save
+
+
+def register(app: typer.Typer) -> None:
+    app.command("watch")(watch)
+
+
+def watch(
+    as_json: bool = typer.Option(False, "--json", help="One JSON result a line instead of the screen."),
+) -> None:
+    """Wait for you to save an exercise file, then check it at once. Ctrl-C ends it."""
+    import watchfiles
+    from rich.console import Console
+
+    from autograder.grading.grade import Grader
+    from autograder.progress import Progress
+    from autograder.reports import terminal
+    from autograder.sandbox import open_sandbox
+
+    course, console = courses.load(), Console()
+    with open_sandbox([lesson.module for lesson in course.lessons if lesson.exercises]) as sandbox:
+        grader = Grader(course, sandbox, jobs=os.cpu_count() or 1)
+        if not as_json:
+            console.print("[dim]Getting ready...[/dim]")
+        grader.prepare(course.exercises)
+        level = sandbox.level
+        folders = [folder for folder in (course.root / "toy", course.root / "full") if folder.is_dir()]
+        if as_json:
+            print(json.dumps({"watching": [lesson.file for lesson in course.lessons], "sandbox": level}), flush=True)
+        else:
+            console.print(f"Watching {', '.join(folder.name + '/*.py' for folder in folders)}. Save a file to check it; Ctrl-C ends.")
+        for changes in watchfiles.watch(*folders, step=SETTLE_MS, debounce=SETTLE_MS * 5, recursive=False, raise_interrupt=True):
+            for lesson in touched(course, {Path(path) for _, path in changes}):
+                result = check_lesson(grader, course, lesson)
+                Progress(course.root).record(result, course)
+                if as_json:
+                    print(json.dumps(result), flush=True)
+                else:
+                    console.rule(f"{time.strftime('%H:%M:%S')}  {lesson.file}", style="dim")
+                    terminal.show(result, course, console, explain=1)
+
+
+def touched(course: courses.Course, paths: set[Path]) -> list[courses.Lesson]:
+    """The lessons whose verdict can change with these files: only their own, since earlier files are graded as the reference's."""
+    return [lesson for lesson in course.lessons if course.root / lesson.file in paths and lesson.exercises]
+
+
+def check_lesson(grader, course: courses.Course, lesson: courses.Lesson) -> dict:
+    from autograder.commands.check import own_files
+
+    return grader.grade(own_files(course, lesson.exercises), lesson.exercises)

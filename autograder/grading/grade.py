@@ -1,0 +1,151 @@
+"""One submission in, one result out (the JSON contract of the course)."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from autograder import __version__, reference
+from autograder.checks import Check
+from autograder.course import Course, Exercise, Lesson
+from autograder.sandbox.executor import Executor
+
+from .examine import Verdict, examine
+from .oracle import PUBLIC_SEED, FrozenOracle, Oracle
+from .submissions import Submission
+from .workspace import workspace_for
+
+# When an exercise has several checks, the worst status speaks for it.
+BADNESS = ("passed", "failed", "error", "timeout", "crashed", "refused", "not_started", "missing")
+EARLIER_WORK = ("not_started", "missing")  # statuses that say work is missing, not wrong
+
+
+@dataclass
+class Grader:
+    """Holds what many submissions share: the sandbox, and one oracle a lesson under one seed. Close it when done.
+
+    With the public seed messages show inputs and expected values; with any other they do not.
+    """
+
+    course: Course
+    executor: Executor
+    seed: int = PUBLIC_SEED
+    jobs: int = 2
+    _oracles: dict[str, Oracle] = field(default_factory=dict)
+
+    @property
+    def public(self) -> bool:
+        return self.seed == PUBLIC_SEED
+
+    def oracle(self, lesson: Lesson) -> Oracle:
+        if lesson.module not in self._oracles:
+            self._oracles[lesson.module] = oracle_for(self.course, lesson, self.seed)
+        return self._oracles[lesson.module]
+
+    def prepare(self, exercises: list[Exercise]) -> None:
+        """Computes all cases and truths, so that no submission waits for another's."""
+        for exercise in exercises:
+            for check in exercise.checks:
+                self.oracle(exercise.lesson).expected(check)
+
+    def grade(self, submission: Submission, exercises: list[Exercise], pool: ThreadPoolExecutor | None = None) -> dict:
+        """The result of one submission; its checks run side by side in `pool` (one of `jobs` threads if None)."""
+        started = time.perf_counter()
+        if pool is None:
+            with ThreadPoolExecutor(self.jobs) as own:
+                return self.grade(submission, exercises, own)
+        units = self._start(submission, exercises, pool)
+        rows = [self._row(exercise, [verdict.result() for verdict in verdicts]) for exercise, verdicts in units]
+        return {
+            "schema": 1,
+            "submission": submission.name,
+            "grader": __version__,
+            "sandbox": self.executor.level,
+            "layers": list(self.executor.layers),
+            "seed": "public" if self.public else seed_name(self.seed),
+            "score": _points(sum(row["score"] for row in rows)),
+            "max_score": _points(sum(row["max_score"] for row in rows)),
+            "seconds": round(time.perf_counter() - started, 4),
+            "exercises": rows,
+        }
+
+    def _start(self, submission, exercises, pool) -> list[tuple[Exercise, list[Future]]]:
+        spaces, units = {}, []
+        for exercise in exercises:
+            lesson = exercise.lesson
+            problem = _problem(submission, lesson)
+            if problem:
+                units.append((exercise, [_done(problem)]))
+                continue
+            if lesson.module not in spaces:
+                spaces[lesson.module] = workspace_for(lesson, submission, self.course)
+            oracle, space = self.oracle(lesson), spaces[lesson.module]
+            units.append((exercise, [pool.submit(self._examine, check, space, oracle) for check in exercise.checks]))
+        return units
+
+    def _examine(self, check: Check, workspace, oracle: Oracle) -> Verdict:
+        return examine(check, workspace, oracle, self.executor, public=self.public)
+
+    def _row(self, exercise: Exercise, verdicts: list[Verdict]) -> dict:
+        checks = exercise.checks
+        earned = sum(c.points for c, v in zip(checks, verdicts) if v.status == "passed") if len(verdicts) == len(checks) else 0.0
+        worst = max(verdicts, key=lambda v: BADNESS.index(v.status))
+        named = next((v for v in verdicts if v.misconception), worst)
+        worst = named if worst.status == named.status else worst
+        printed = next((v.printed for v in verdicts if v.printed), "")
+        message = worst.message
+        if printed and worst.status not in ("passed", *EARLIER_WORK):
+            message += "\nIt printed: " + printed.strip()[:500]
+        return {
+            "id": exercise.id,
+            "lesson": exercise.lesson.number,
+            "score": _points(earned),
+            "max_score": _points(exercise.points),
+            "status": worst.status,
+            "misconception": worst.misconception,
+            "message": message,
+            "hint": worst.hint,
+            "lesson_anchor": exercise.anchor,
+        }
+
+
+def oracle_for(course: Course, lesson: Lesson, seed: int) -> Oracle:
+    """The reference's answers where there is a reference; else the frozen ones of a student bundle, for the public seed."""
+    if has_reference(course, lesson):
+        return Oracle(lesson.module, seed)
+    return FrozenOracle(lesson.module, frozen_file(course.root, lesson.module))
+
+
+def has_reference(course: Course, lesson: Lesson) -> bool:
+    return (reference.ROOT / "solutions" / lesson.file).is_file()
+
+
+def frozen_file(root: Path, module: str) -> Path:
+    return root / "autograder" / "frozen" / (module + ".bin")
+
+
+def seed_name(seed: int) -> str:
+    """What a result says of a secret seed: enough to tell two apart, too little to find it."""
+    return hashlib.sha256(f"climb seed {seed}".encode()).hexdigest()[:16]
+
+
+def _problem(submission: Submission, lesson: Lesson) -> Verdict | None:
+    for problem in submission.problems:
+        if problem.file in (lesson.file, "*"):
+            return Verdict(problem.status, problem.message)
+    if lesson.module not in submission.files:
+        return Verdict("missing", f"The submission has no {lesson.file}.")
+    return None
+
+
+def _done(verdict: Verdict) -> Future:
+    future: Future = Future()
+    future.set_result(verdict)
+    return future
+
+
+def _points(value: float) -> float:
+    return round(float(value), 6)
