@@ -11,7 +11,6 @@ from autograder import __version__
 app = typer.Typer(
     name="climb",
     help="Reinforcement learning for language models, by exercises that are checked against exact truth.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -43,15 +42,16 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     from autograder.course import CourseError
+    from autograder.grading.submissions.model import SubmissionError
     from autograder.sandbox.errors import SandboxError
 
     if not app.registered_commands:
         _register()
     try:
-        return app(args=arguments, prog_name="climb", standalone_mode=False) or 0
+        return app(args=arguments or ["--help"], prog_name="climb", standalone_mode=False) or 0
     except KeyboardInterrupt:
         return _say("stopped", 130)
-    except (UsageProblem, CourseError, SandboxError) as error:
+    except (UsageProblem, CourseError, SubmissionError, SandboxError) as error:
         return _say(" ".join(str(error).split("\n")), 2)
     except BrokenPipeError:  # `climb check | head`
         sys.stderr.close()

@@ -29,7 +29,7 @@ def check(
     outside = [word for word in what or [] if is_outside(word, course)]
     inside = [word for word in what or [] if word not in outside]
     exercises = course.select(inside) if inside or not outside else course.exercises
-    submissions = [*([] if outside and not inside else [own_files(course, exercises, solutions)]), *map(submission_at, outside)]
+    submissions = [*([] if outside and not inside else [own_files(course, exercises, solutions)]), *(submission_at(word, course) for word in outside)]
     results = run_checks(course, exercises, submissions, seed)
     if as_json:
         print(json.dumps(results[0] if len(results) == 1 else results, indent=1))
@@ -64,7 +64,7 @@ def modules_of(exercises: list[Exercise]) -> list[str]:
 
 def narrowed(exercises: list[Exercise], submission) -> list[Exercise]:
     """For a file from elsewhere only what it holds is asked; for the learner's own folder, all that was selected."""
-    if submission.name == "your files" or not submission.files:
+    if submission.name in ("learner", "solutions") or not submission.files:
         return exercises
     return [exercise for exercise in exercises if exercise.lesson.module in submission.files or submission.problems] or exercises
 
@@ -86,20 +86,20 @@ def is_outside(word: str, course: Course) -> bool:
 def own_files(course: Course, exercises: list[Exercise], solutions: bool = False):
     """The learner's files of the lessons asked for, as a submission."""
     from autograder.cli import UsageProblem
-    from autograder.grading.submissions import Submission, load_folder
+    from autograder.grading.submissions import Submission, learner
 
     if solutions:
         if not (reference.ROOT / "solutions").is_dir():
             raise UsageProblem("--solutions needs the course's solutions/ folder, which a student's copy does not have")
         return Submission("solutions", {module: reference.source(module) for module in modules_of(exercises)})
-    return load_folder(course.root, name="your files", course=course)
+    return learner(course)
 
 
-def submission_at(word: str):
+def submission_at(word: str, course: Course):
     from autograder.cli import UsageProblem
-    from autograder.grading.submissions import load
+    from autograder.grading.submissions import read_submissions
 
-    found = load(Path(word), course=courses.load())
+    found = read_submissions(Path(word), course)
     if len(found) != 1:
         raise UsageProblem(f"{word} holds {len(found)} submissions, not one: use `climb grade {word} --out DIR`")
     return found[0]

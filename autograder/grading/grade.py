@@ -10,7 +10,7 @@ from pathlib import Path
 
 from autograder import __version__, reference
 from autograder.checks import Check
-from autograder.course import Course, Exercise, Lesson
+from autograder.course import Course, CourseError, Exercise, Lesson
 from autograder.sandbox.executor import Executor
 
 from .examine import Verdict, examine
@@ -116,6 +116,8 @@ def oracle_for(course: Course, lesson: Lesson, seed: int) -> Oracle:
     """The reference's answers where there is a reference; else the frozen ones of a student bundle, for the public seed."""
     if has_reference(course, lesson):
         return Oracle(lesson.module, seed)
+    if seed != PUBLIC_SEED:
+        raise CourseError("a student's copy knows the answers of the public seed alone: leave out --seed")
     return FrozenOracle(lesson.module, frozen_file(course.root, lesson.module))
 
 
@@ -133,12 +135,14 @@ def seed_name(seed: int) -> str:
 
 
 def _problem(submission: Submission, lesson: Lesson) -> Verdict | None:
-    for problem in submission.problems:
-        if problem.file in (lesson.file, "*"):
-            return Verdict(problem.status, problem.message)
-    if lesson.module not in submission.files:
-        return Verdict("missing", f"The submission has no {lesson.file}.")
-    return None
+    """Why a lesson's file cannot be graded at all: what was wrong with it, or that it is not there."""
+    if lesson.module in submission.files:
+        return None
+    problem = submission.problem(lesson.module)
+    if problem:
+        return Verdict(problem.status, f"{problem.file} {problem.message}")
+    others = "; ".join(f"{p.file} {p.message}" for p in submission.problems[:2])
+    return Verdict("missing", f"The submission has no {lesson.file}{f' ({others})' if others else ''}.")
 
 
 def _done(verdict: Verdict) -> Future:

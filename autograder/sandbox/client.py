@@ -94,25 +94,40 @@ class Sandbox:
         return self._wait()["note"]
 
     def run(self, request: bytes, *, seconds: float, memory_mb: int) -> Reply:
-        self._wait()
+        """One request. If its supervisor is lost it is tried once more (with a new fork server if that is gone), then called crashed."""
+        for _ in range(2):
+            self._wait()
+            server = self._process
+            try:
+                report, stream = self._exchange(request, seconds, memory_mb)
+            except (OSError, EOFError):
+                self._replace(server)
+                continue
+            if report["outcome"] == "refused":
+                raise SandboxError(f"{report['detail']}: {report['printed']}")
+            if len(stream) > MAX_BYTES:
+                return Reply("flooded", b"", report["printed"], report["detail"], report["seconds"])
+            return Reply(report["outcome"], stream, report["printed"], report["detail"], report["seconds"])
+        return Reply("crashed", b"", detail="it took its supervisor with it, twice (out of memory?)")
+
+    def _exchange(self, request: bytes, seconds: float, memory_mb: int) -> tuple[dict, bytes]:
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with mine:
-            try:
-                with theirs:
-                    with self._lock:
-                        socket.send_fds(self._control, [b"run"], [theirs.fileno()])
-                mine.settimeout(seconds + 60)  # the supervisor answers at `seconds`; beyond this the machine itself hangs
-                send(mine, json.dumps({"seconds": seconds, "memory_mb": memory_mb}).encode())
-                send(mine, request)
-                report = json.loads(receive(mine))
-                stream = receive(mine)
-            except (OSError, EOFError) as error:
-                raise SandboxError(f"the sandbox broke off ({type(error).__name__}): {self._last_words()}") from None
-        if report["outcome"] == "refused":
-            raise SandboxError(f"{report['detail']}: {report['printed']}")
-        if len(stream) > MAX_BYTES:
-            return Reply("flooded", b"", report["printed"], report["detail"], report["seconds"])
-        return Reply(report["outcome"], stream, report["printed"], report["detail"], report["seconds"])
+            with theirs, self._lock:
+                socket.send_fds(self._control, [b"run"], [theirs.fileno()])
+            mine.settimeout(seconds + 60)  # the supervisor answers at `seconds`; beyond this the machine itself hangs
+            send(mine, json.dumps({"seconds": seconds, "memory_mb": memory_mb}).encode())
+            send(mine, request)
+            report = json.loads(receive(mine))
+            return report, receive(mine)
+
+    def _replace(self, server: subprocess.Popen) -> None:
+        """Starts a new fork server if this one has died and no other thread has done so."""
+        with self._lock:
+            if self._process is server and server.poll() is not None:
+                self._control.close()
+                self._errors.close()
+                self._start()
 
     def close(self) -> None:
         self._control.close()  # the fork server ends when its control socket does, and its supervisors when theirs do

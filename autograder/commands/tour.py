@@ -1,0 +1,6 @@
+"""`climb tour`."""
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    pass

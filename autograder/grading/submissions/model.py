@@ -1,0 +1,41 @@
+"""What a submission is once it has been read: text by module name, and what was wrong with the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+class SubmissionError(ValueError):
+    """What was named on the command line is no submission at all: one line says what came and what is expected."""
+
+
+class Unreadable(ValueError):
+    """One file that is not taken. status: refused (hostile, or beyond a limit) or error (damaged, or of a wrong kind)."""
+
+    def __init__(self, status: str, message: str):
+        super().__init__(message)
+        self.status, self.message = status, message
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a file is not among those graded, in one line. `module` is the exercise file it would have been, if it is known."""
+
+    file: str  # as the student sent it: "work/word_agent.py"
+    status: str  # refused, error, missing
+    message: str
+    module: str | None = None  # "toy.word_agent"
+
+
+@dataclass
+class Submission:
+    """One student's work, as text. It was never written to disk, never parsed and never run."""
+
+    name: str  # safe as the name of a folder
+    files: dict[str, str] = field(default_factory=dict)  # "toy.word_agent" -> source
+    helpers: dict[str, str] = field(default_factory=dict)  # other modules that these files may import
+    problems: list[Problem] = field(default_factory=list)
+
+    def problem(self, module: str) -> Problem | None:
+        """Why the file of this exercise module is not there, if that is known."""
+        return next((problem for problem in self.problems if problem.module == module), None)

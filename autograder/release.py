@@ -1,0 +1,177 @@
+"""solutions -> the student bundle: skeletons, lessons, given code, and the grader with its answers frozen for the public seed.
+
+The bundle holds no solutions/ and no code that computes a truth: `truth`, mistakes and the helpers only they use are taken out
+of the check modules; what they said about the public seed's cases travels as data (`autograder/frozen/*.bin`).
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import shutil
+import tomllib
+from pathlib import Path
+from typing import Any, Callable
+
+from autograder import __version__
+from autograder.checks import Check
+from autograder.course import Course, Lesson
+from autograder.grading.grade import frozen_file
+from autograder.grading.oracle import PUBLIC_SEED, Oracle
+from autograder.reference import ROOT
+from autograder.sandbox import wire
+from autograder.skeletons import skeleton
+
+TRUSTED_ONLY = ("selfcheck", "alternatives", "frozen", "release.py", "checks", "probes", "__pycache__")
+ANSWERS = ("answer", "answers", "tolerance", "rubric", "explanation")  # of a written question
+SKIPPED_IN_LESSONS = ("figures.py", "__pycache__")  # figures are drawn with the solutions; the pictures themselves travel
+
+
+def release(course: Course, lessons: list[Lesson], target: Path, step: Callable[[str], None] = lambda _: None) -> None:
+    """Writes the bundle into `target`, which must be empty or absent. `step` is told what is being done."""
+    target.mkdir(parents=True, exist_ok=True)
+    copy_grader(target / "autograder", lessons)
+    for track in sorted({lesson.track for lesson in lessons}):
+        (target / track).mkdir()
+        shutil.copy(ROOT / track / "__init__.py", target / track)
+        shutil.copytree(ROOT / track / "given", target / track / "given", ignore=shutil.ignore_patterns("__pycache__"))
+    for lesson in lessons:
+        step(lesson.title)
+        source = (ROOT / "solutions" / lesson.file).read_text(encoding="utf-8")
+        (target / lesson.file).write_text(skeleton(source, lesson.number), encoding="utf-8")
+        copy_lesson(lesson, target / "lessons" / lesson.folder.name)
+        frozen = frozen_file(target, lesson.module)
+        frozen.parent.mkdir(parents=True, exist_ok=True)
+        frozen.write_bytes(freeze(lesson))
+    for name in ("pyproject.toml", "LICENSE"):
+        shutil.copy(ROOT / name, target / name)
+    (target / "README.md").write_text(bundle_readme(lessons), encoding="utf-8")
+
+
+def copy_grader(target: Path, lessons: list[Lesson]) -> None:
+    ignore = shutil.ignore_patterns("__pycache__")
+
+    def only_students(folder: str, names: list[str]) -> set[str]:
+        at_top = Path(folder) == ROOT / "autograder"
+        return set(ignore(folder, names)) | ({name for name in names if name in TRUSTED_ONLY} if at_top else set())
+
+    shutil.copytree(ROOT / "autograder", target, ignore=only_students)
+    for folder in ("checks", "probes"):
+        (target / folder).mkdir()
+        for shared in (ROOT / "autograder" / folder).glob("*.py"):
+            shutil.copy(shared, target / folder / shared.name)
+    for lesson in lessons:
+        for folder in ("checks", "probes"):
+            place = target / folder / lesson.track
+            place.mkdir(exist_ok=True)
+            shutil.copy(ROOT / "autograder" / folder / lesson.track / "__init__.py", place)
+        shutil.copy(ROOT / "autograder" / "probes" / lesson.file, target / "probes" / lesson.file)
+        text = (ROOT / "autograder" / "checks" / lesson.file).read_text(encoding="utf-8")
+        (target / "checks" / lesson.file).write_text(without_truth(text, lesson.checks), encoding="utf-8")
+
+
+def without_truth(text: str, checks: list[Check]) -> str:
+    """A check module that asks and compares, and knows no answer: mistakes keep their names and hints only."""
+    tree = ast.parse(text)
+    by_class = {type(check).__name__: check for check in checks}
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            node.body = [part for part in node.body if not _tells(part)]
+            if node.name in by_class:
+                names = [f"edit({m.id!r}, {m.hint!r}, {{}})" for m in by_class[node.name].known_mistakes()]
+                node.body.append(ast.parse(f"mistakes = [{', '.join(names)}]").body[0])
+            node.body = node.body or [ast.Pass()]
+    _drop_unused(tree)
+    vocabulary = [n for n in tree.body if isinstance(n, ast.ImportFrom) and n.module == "autograder.checks"]
+    for node in vocabulary[:1]:
+        node.names = [ast.alias(name) for name in ("Check", "check", "edit")]
+    return ast.unparse(ast.fix_missing_locations(tree)) + "\n"
+
+
+def _tells(part: ast.stmt) -> bool:
+    if isinstance(part, ast.FunctionDef):
+        decorators = [d.func.id for d in part.decorator_list if isinstance(d, ast.Call) and isinstance(d.func, ast.Name)]
+        return part.name == "truth" or "mistake" in decorators
+    targets = [t.id for t in getattr(part, "targets", []) if isinstance(t, ast.Name)]
+    return isinstance(part, ast.Assign) and bool({"mistakes", "truth"} & set(targets))
+
+
+def _drop_unused(tree: ast.Module) -> None:
+    """Removes functions, constants and methods' helpers that nothing refers to any more, until none is left."""
+    while True:
+        used = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+        used |= {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
+        asked = {"cases", "judge", "probe", "tolerance", "seconds", "memory_mb", "points", "section", "exercise", "mistakes", "live"}
+        unused = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name not in used]
+        for assigned in (n for n in tree.body if isinstance(n, ast.Assign)):
+            names = [t.id for t in assigned.targets if isinstance(t, ast.Name)]
+            unused += [assigned] if names and not set(names) & used else []
+        for node in unused:
+            tree.body.remove(node)
+        dropped = bool(unused)
+        for cls in (n for n in tree.body if isinstance(n, ast.ClassDef)):
+            idle = [m for m in cls.body if isinstance(m, ast.FunctionDef) and m.name not in used | asked and not m.name.startswith("__")]
+            for method in idle:
+                cls.body.remove(method)
+            dropped = dropped or bool(idle)
+        if not dropped:
+            return
+
+
+def freeze(lesson: Lesson) -> bytes:
+    """Cases, right answers and known wrong ones of every check under the public seed, as frames."""
+    oracle = Oracle(lesson.module, PUBLIC_SEED)
+    frames = []
+    for check in lesson.checks:
+        wrong = [{"id": mistake.id, "answers": oracle.answers(check, mistake)} for mistake in check.known_mistakes()]
+        entry = {"exercise": check.exercise, "check": type(check).__name__}
+        entry |= {"cases": oracle.cases(check), "expected": oracle.expected(check), "wrong": wrong}
+        frames.append(wire.encode(entry))
+    return b"".join(frames)
+
+
+def copy_lesson(lesson: Lesson, target: Path) -> None:
+    shutil.copytree(lesson.folder, target, ignore=shutil.ignore_patterns(*SKIPPED_IN_LESSONS))
+    questions = target / "questions.toml"
+    if questions.is_file():
+        questions.write_text(questions_without_answers(questions.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def questions_without_answers(text: str) -> str:
+    lines = ["# The questions; answers are marked by your instructor."]
+    for question in tomllib.loads(text).get("question", []):
+        lines.append("\n[[question]]")
+        lines += [f"{name} = {_toml_value(value)}" for name, value in question.items() if name not in ANSWERS]
+    return "\n".join(lines) + "\n"
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml_value(v) for v in value) + "]"
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{json.dumps(k)} = {_toml_value(v)}" for k, v in value.items()) + " }"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)  # TOML's basic strings share JSON's escapes
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def bundle_readme(lessons: list[Lesson]) -> str:
+    rows = "\n".join(f"| {l.number} | [{l.title}](lessons/{l.folder.name}/lesson.md) | `{l.file}` | {l.minutes} min |" for l in lessons)
+    return f"""# Climb: your copy of the course
+
+Reinforcement learning for language models, by exercises. Read a lesson, fill what raises `NotImplementedError` in its file,
+check it as often as you like; hand in the files of `toy/` (and `full/`).
+
+    python -m venv .venv && .venv/bin/pip install -e .      # Windows: .venv\\Scripts\\pip install -e .
+    .venv/bin/climb next                                    # what to do now, and why
+    .venv/bin/climb check                                   # is it right, and if not, what is wrong
+    .venv/bin/climb watch                                   # the same, each time you save
+    .venv/bin/climb hint EXERCISE                           # help, in three levels
+
+| lesson | | file | time |
+|---|---|---|---|
+{rows}
+
+Your checks use a public seed. Your instructor's use a secret one, so answers written for the public cases earn nothing.
+Grader version {__version__}.
+"""
