@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .errors import SandboxError
 from .executor import Reply
-from .supervisor import receive, send
+from .messages import receive, send
 from .wire import MAX_BYTES
 
 ZYGOTE = Path(__file__).with_name("zygote.py")
@@ -43,17 +43,13 @@ class Sandbox:
         options = {"level": self._asked, "probes": self._probes}
         options |= {"empty_folder": self._folder + "/empty", "scratch": self._folder + "/scratch"}
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        environment = {name: os.environ[name] for name in PASSED_VARIABLES if name in os.environ}
-        environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
-        environment["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"  # large pages: forking is a third faster
-        environment |= {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "TOKENIZERS_PARALLELISM": "false"}
         self._errors = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
             [sys.executable, "-I", str(ZYGOTE), json.dumps(options)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self._errors,
-            env=environment,
+            env=environment_of_server(),
             preexec_fn=lambda: _become(theirs.fileno()),
             close_fds=False,
             start_new_session=True,
@@ -144,6 +140,15 @@ class Sandbox:
 
     def __exit__(self, *_) -> None:
         self.close()
+
+
+def environment_of_server() -> dict[str, str]:
+    """The whole environment of a process that will run learner code: what importing libraries needs, and one thread each."""
+    environment = {name: os.environ[name] for name in PASSED_VARIABLES if name in os.environ}
+    environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+    environment |= {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "TOKENIZERS_PARALLELISM": "false"}
+    environment["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"  # large pages: forking is a third faster
+    return environment
 
 
 def _become(control: int) -> None:

@@ -8,16 +8,15 @@ import resource
 import selectors
 import signal
 import socket
-import struct
 import sys
 import time
 
 from . import jail, kernel, limits
+from .messages import receive, send
 from .wire import MAX_BYTES
 
 PRINTED_BYTES = 8192  # of what learner code prints; the rest is read and thrown away
 REFUSED_EXIT = 97  # the child could not be confined, so nothing was run
-LENGTH = struct.Struct(">Q")
 
 
 def supervise(line: socket.socket, plan: limits.Plan) -> None:
@@ -150,26 +149,6 @@ def unreadable_libraries(plan: limits.Plan) -> str:
                 return f"{path} is closed to other users, so late imports fail: install Python elsewhere or grade as an ordinary user"
             path = os.path.dirname(path)
     return ""
-
-
-def send(line: socket.socket, data: bytes) -> None:
-    line.sendall(LENGTH.pack(len(data)) + data)
-
-
-def receive(line: socket.socket) -> bytes:
-    """One length-prefixed message. Raises EOFError if the other end hangs up within it."""
-    (length,) = LENGTH.unpack(_exactly(line, LENGTH.size))
-    return bytes(_exactly(line, length))
-
-
-def _exactly(line: socket.socket, count: int) -> bytearray:
-    data = bytearray()
-    while len(data) < count:
-        part = line.recv(min(1 << 20, count - len(data)))
-        if not part:
-            raise EOFError("the other end hung up")
-        data += part
-    return data
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
