@@ -113,7 +113,7 @@ def _in_folder(folder: Path, course: Course) -> list[_Group]:
     wrapped = False
     while True:
         tops = _children(folder)
-        inner = [place / name for place in tops if place.name in TRACKS and _is_folder(place) for name in os.listdir(place)]
+        inner = [file for place in tops if place.name in TRACKS and _is_folder(place) for file in _children(place)]
         if any(_names_exercise(place.relative_to(folder).parts, course) for place in [*tops, *inner]):
             return [_one(folder)]
         if len(tops) != 1 or not _is_folder(tops[0]):
@@ -122,7 +122,7 @@ def _in_folder(folder: Path, course: Course) -> list[_Group]:
     groups: dict[str, _Group] = {}
     for place in tops:
         name = printable(place.name)
-        if place.is_symlink():
+        if os.path.islink(place):
             groups[name] = _Group(name)
             list_folder(folder, groups[name].problems, only=place.name)
         elif _is_folder(place):
@@ -143,7 +143,7 @@ def _children(folder: Path) -> list[Path]:
 
 
 def _is_folder(place: Path) -> bool:
-    return place.is_dir() and not place.is_symlink()
+    return os.path.isdir(place) and not os.path.islink(place)
 
 
 def _in_zip(path: Path, course: Course) -> list[_Group]:

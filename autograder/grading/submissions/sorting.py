@@ -73,7 +73,7 @@ def _told(work: _Work) -> list[Problem]:
             if len(lessons) == 1 and lessons[0].module not in files:
                 problem = replace(problem, module=lessons[0].module)
         (costly if problem.module else others).append(problem)
-    if not files and not costly:
+    if not files and not costly and not others:
         example = course.lessons[0].file if course.lessons else "toy/name.py"
         costly.append(Problem(name, "missing", f"holds no exercise file of the course (such as {example})"))
     told = costly + others
@@ -124,7 +124,7 @@ def _claims(files: list[Entry], work: _Work) -> dict[str, list[Entry]]:
                 continue
         if lessons:
             claims.setdefault(lessons[0].module, []).append(entry)
-        elif entry.path[-1].lower().endswith(".ipynb") or len(files) == 1:
+        elif entry.path[-1].lower().endswith(".ipynb"):
             nameless.append(entry)
     if not claims:
         nameless = files
