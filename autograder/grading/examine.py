@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,7 +45,7 @@ def examine(check: Check, workspace: Workspace, oracle: Oracle, executor: Execut
         verdict = judge(check, workspace, oracle, reply, public=public)
     except wire.WireError as error:
         verdict = Verdict("failed", f"What came back could not be read ({error}).")
-    verdict.printed = reply.printed
+    verdict.printed = plain(reply.printed)[:TEXT_LIMIT]
     return verdict
 
 
@@ -84,9 +85,7 @@ def judge(check: Check, workspace: Workspace, oracle: Oracle, reply: Reply, *, p
                 verdict.misconception, verdict.hint = name, hint
                 return verdict
             return Verdict("failed", _explain(wrong, case, answers[index], truth, public), name, hint)
-    if reply.outcome != "finished":  # every answer is right and was given in time; how the process ended is its own affair
-        return Verdict("passed")
-    return Verdict("passed")
+    return Verdict("passed")  # every answer is right and came in time: how the process ended then is its own affair
 
 
 def diagnose(check: Check, oracle: Oracle, answers: list[dict | None]) -> tuple[str | None, str]:
@@ -130,14 +129,19 @@ def _answers(found: list[dict], count: int) -> list[dict | None]:
     return answers
 
 
+def plain(text: Any) -> str:
+    """Text of a learner's as text and nothing more: no terminal escapes, no characters that turn the writing direction."""
+    return "".join(c if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs") else "\N{REPLACEMENT CHARACTER}" for c in str(text))
+
+
 def _clean(detail: dict[str, Any]) -> dict[str, Any]:
     """An exception's description as plain bounded text, whatever the child wrote there."""
     frames = detail.get("frames") if isinstance(detail.get("frames"), list) else []
     keep = ("file", "line", "function", "text")
     return {
-        "type": str(detail.get("type"))[:100],
-        "message": str(detail.get("message"))[:TEXT_LIMIT],
-        "frames": [{k: str(f.get(k, ""))[:200] for k in keep} for f in frames[:6] if isinstance(f, dict)],
+        "type": plain(str(detail.get("type"))[:100]),
+        "message": plain(str(detail.get("message"))[:TEXT_LIMIT]),
+        "frames": [{k: plain(str(f.get(k, ""))[:200]) for k in keep} for f in frames[:6] if isinstance(f, dict)],
     }
 
 
@@ -166,10 +170,11 @@ def _unfinished(check, reply, index, count, case, public) -> Verdict:
 
 
 def _explain(wrong: str, case: dict, answer: dict, truth: dict, public: bool) -> str:
+    wrong = plain(wrong)
     if not public:
         return "Wrong on a hidden case. " + _without_numbers(wrong)
     lines = [wrong[0].upper() + wrong[1:] + ".", f"with      {_inputs(case)}"]
-    lines += [f"received  {describe(answer)}", f"expected  {describe(truth)}"]
+    lines += [f"received  {plain(describe(answer))}", f"expected  {describe(truth)}"]
     return "\n".join(lines)
 
 
