@@ -131,6 +131,11 @@ def test_a_new_table_is_uniform():
     assert close(lm.entropy(), 3 * math.log(4))
 
 
+def test_spread_is_the_standard_deviation_of_the_logits():
+    assert close(random_lm(spread=2.5).model.logits.detach(), 2.5 * random_lm().model.logits.detach())
+    assert abs(random_lm(4, 6).model.logits.std().item() - 1) < 4 / math.sqrt(2 * 5460)  # four standard errors
+
+
 def test_logits_of_200_give_finite_log_probabilities():
     lm = EnumerableLM.tabular(2, 1)
     with torch.no_grad():
@@ -169,9 +174,9 @@ def test_a_table_is_scored_like_any_language_model():
 def test_contexts_have_tables_of_their_own():
     first = random_lm(3, 2, contexts=2)
     second = first.given((1,))
-    before = second.log_probs().detach()
-    first.set_distribution(torch.full((9,), 1 / 9, dtype=torch.float64).log())
-    assert close(first.probs(), 1 / 9) and torch.equal(second.log_probs(), before)
+    before = first.log_probs().detach()
+    second.set_distribution(torch.full((9,), 1 / 9, dtype=torch.float64).log())
+    assert close(second.probs(), 1 / 9) and torch.equal(first.log_probs(), before) and first.kl(second) > 0.01
     assert second.model is first.model and len(first.gradient(second.entropy())) == first.model.logits.numel()
 
 
@@ -196,7 +201,7 @@ def test_gradient_of_the_expected_reward_is_the_policy_gradient(eos):
     summed = (lm.probs() * reward).detach() @ lm.scores()  # sum_y p r grad log p, term by term
     assert close(by_autograd, summed) and close(by_autograd, lm.policy_gradient(reward))
     for baseline in (-3.0, lm.expected(reward).item(), 100.0):
-        assert close(by_autograd, lm.policy_gradient(reward, baseline))
+        assert close(by_autograd, lm.policy_gradient(reward - baseline))
     assert by_autograd.abs().max() > 0.01  # not all zeros
 
 
@@ -492,7 +497,7 @@ def test_gpt2_has_exact_policy_gradients_and_a_frozen_reference():
     reference = EnumerableLM(gpt2(seed=1), 4, 3).frozen()
     reward = lm.rewards(lambda tokens: tokens.count(2))
     gradient = lm.gradient(lm.expected(reward))
-    assert gradient.abs().max() > 0.01 and close(gradient, lm.policy_gradient(reward, baseline=1.0))
+    assert gradient.abs().max() > 0.01 and close(gradient, lm.policy_gradient(reward - 1.0))
     assert len(gradient) == sum(p.numel() for p in lm.model.parameters())
     log_ratio = (lm.log_probs() - reference.log_probs()).detach()
     assert close(lm.gradient(lm.kl(reference)), lm.policy_gradient(log_ratio))
@@ -524,6 +529,7 @@ def test_gpt2_has_exact_policy_gradients_and_a_frozen_reference():
         ("prompt", lambda: EnumerableLM.tabular(3, 2).given((-1,))),
         ("prompt", lambda: EnumerableLM.tabular(3, 2).given((0, 1))),
         ("tokens", lambda: EnumerableLM.tabular(3, 2).given((1,)).log_probs()),
+        ("context", lambda: EnumerableLM.tabular(2, 1).given((1,)).set_distribution(torch.tensor([0.5, 0.5]).log())),
         ("tokens", lambda: TabularLM(3, 2)(torch.tensor([[0, 3]]))),
         ("tokens", lambda: TabularLM(3, 2)(torch.tensor([[0, -1]]))),
         ("tokens", lambda: TabularLM(3, 2)(torch.tensor([[0, 1, 1, 1]]))),

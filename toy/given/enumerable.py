@@ -136,14 +136,14 @@ class EnumerableLM:
         grads = torch.autograd.grad(value, leaves, retain_graph=True, allow_unused=True)
         return torch.cat([_flat(leaf.new_zeros(leaf.shape) if g is None else g) for leaf, g in zip(leaves, grads)])
 
-    def policy_gradient(self, reward: Float[Tensor, "sequences"], baseline: float = 0.0) -> Float[Tensor, "parameters"]:
-        """grad E[r] = sum_y p(y) (r(y) - b) grad log p(y), as the policy gradient theorem writes it (Williams 1992).
+    def policy_gradient(self, reward: Float[Tensor, "sequences"]) -> Float[Tensor, "parameters"]:
+        """grad E[r] = sum_y p(y) r(y) grad log p(y), as the policy gradient theorem writes it (Williams 1992).
 
-        Equal to `gradient(expected(reward))`, whatever the baseline b; the reward is a number here and gets no gradient.
+        Equal to `gradient(expected(reward))`, and to itself with any constant added to the reward: that is a baseline.
         """
         log_p = self.log_probs()
-        weight = log_p.detach().exp() * (self._reward(reward).detach() - baseline)
-        return self.gradient((weight * torch.where(weight == 0, 0.0, log_p)).sum())
+        weight = log_p.detach().exp() * self._reward(reward).detach()
+        return self.gradient((weight * log_p).sum())
 
     def scores(self) -> Float[Tensor, "sequences parameters"]:
         """grad log p(y) of every sequence, one row each: from these every estimator's exact mean and variance follows.
