@@ -26,15 +26,12 @@ class EinsumCheck(Check):
 
     operands: tuple[str, ...] = ()  # which of the case's arrays einsum gets; all of them if empty
     result = "answer"  # which output einsum makes
+    factor = ""  # the name of a number in the case that multiplies what einsum returns
 
     @property
     def probe(self) -> str:
         """The probe has the exercise's name."""
         return self.exercise
-
-    def from_sum(self, summed, **case):
-        """What the answer is when einsum returns `summed`."""
-        return summed
 
     def judge(self, got, expected, **case):
         wrong = difference(_answers(got), _answers(expected), self.tolerance)
@@ -55,18 +52,18 @@ class EinsumCheck(Check):
             return "helped", "it was called more than once, and one call is enough"
         equation, places = calls[0].get("equation"), calls[0].get("operands")
         if not isinstance(places, list) or sorted(map(str, places)) != [str(i) for i in range(len(names))]:
-            was = "were" if len(names) > 1 else "was"
-            return "helped", f"{_listed(names)} {was} changed, copied or left out before the call; pass the arguments as they came"
+            came = "they came, but something made of them, or not all" if len(names) > 1 else "it came, but something made of it"
+            return "helped", f"it was not given {_listed(names)} as {came}"
         summed = evaluate(equation, [case[names[i]] for i in places])
         if summed is None:
             return "helped", f"the equation {str(equation)[:64]!r} cannot be evaluated on the arguments"
-        if difference(self.from_sum(summed, **case), expected[self.result], self.tolerance):
+        if difference(summed * case.get(self.factor, 1.0), expected[self.result], self.tolerance):
             return "helped", f"the equation {equation!r} by itself does not give the answer; what was done after the call did"
         return "", ""
 
     @mistake(
         "einsum-not-used",
-        "The numbers are right, but another operation made them. Write the sum as an einsum equation: that is what this drill trains.",
+        "The numbers are right, but another operation made them. Write the sum as an einsum equation: that is the drill.",
     )
     def without_einsum(self, **case):
         return {**self.truth(**case), "calls": []}
@@ -81,7 +78,10 @@ class EinsumCheck(Check):
 
 
 def evaluate(equation, operands: list[np.ndarray]) -> np.ndarray | None:
-    """einsum by an equation that came from a learner's process; None for what is none. Ellipses that the output leaves out are summed."""
+    """einsum by an equation that came from a learner's process; None for what is none.
+
+    As in torch.einsum, the axes of a "..." that an explicit output leaves out are summed (numpy.einsum refuses them).
+    """
     if not isinstance(equation, str) or not EQUATION.fullmatch(equation):
         return None
     left, arrow, right = equation.replace(" ", "").partition("->")
@@ -108,4 +108,4 @@ def _answers(outputs: dict) -> dict:
 
 def _listed(names) -> str:
     quoted = [f"`{name}`" for name in names]
-    return " and ".join([", ".join(quoted[:-1]), quoted[-1]] if len(quoted) > 1 else quoted)
+    return " and ".join([", ".join(quoted[:-1]), quoted[-1]]) if len(quoted) > 1 else quoted[0]

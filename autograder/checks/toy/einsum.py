@@ -5,15 +5,43 @@ import numpy as np
 from autograder.checks import Check, check, edit
 from autograder.checks.einsum_calls import EinsumCheck
 
+HINTS = {
+    "transposed-output": "The numbers are right but the answer lies on its side: put its letters in the order asked for.",
+    "elementwise-not-contracted": "The products are there, but not their sum: a letter right of the arrow is not summed over.",
+    "summed-wrong-axis": "The wrong axis was summed: letters right of the arrow are kept, all others are summed over.",
+    "summed-everything": "Every letter that is missing right of the arrow is summed over. Here something has to stay.",
+    "missing-sum": "One sum is missing: a letter right of the arrow is not summed over.",
+    "not-transposed": "Both sides of the arrow name the axes in the same order, so nothing moved.",
+    "other-marginal": "This is the distribution of another variable: look which letter belongs to which axis.",
+    "reshape-is-not-transpose": "Right shape, but the numbers are in the old order: reshape cuts the same row anew, a transpose moves.",
+    "batch-summed": "The batch was summed over. n is free: it has to stand right of the arrow as well.",
+    "missing-scale": "The scores are not scaled: they need the factor 1 / sqrt(head_dim).",
+    "scale-of-model-width": "You scaled by the width of the whole layer. A score is a sum of head_dim products.",
+    "softmax-over-queries": "The softmax ran over the queries: columns sum to 1. It runs over the keys, the last axis.",
+    "cut-graph": "The output is right, but the weights pass no gradient on (`detach`, `no_grad`): queries and keys never learn.",
+    "mask-ignored": "The mask changes nothing: hidden keys still get weight.",
+    "mask-inverted": "The mask is read the wrong way round: True means hidden, False means visible.",
+    "mask-after-softmax": "Hidden weights were zeroed after the softmax, so the row no longer sums to 1. Hide the scores before it.",
+    "mask-transposed": "mask[i, j] hides key j from query i. Yours hides key i from query j.",
+    "nan-row": "A row of -inf has the softmax 0 / 0 = NaN. A query that sees no key gets the weights 0.",
+    "uniform-row": "A query that sees no key attends to all alike: equal scores, however low, get equal weights. Set them to 0.",
+    "nan-gradient": "The output is right but the gradient is NaN: a NaN was made and painted over. Avoid making it.",
+}
+
 
 def counted(*shape, start=1.0):
     """1, 2, 3, ... in the given shape: a case that can be followed by hand."""
     return np.arange(start, start + np.prod(shape, dtype=int)).reshape(shape)
 
 
-def wrote(id, right, wrong, hint):
+def wrote(id, right, wrong, hint=None):
     """The mistake of writing one equation for another. Every equation stands once in the reference."""
-    return edit(id, hint, {f'"{right}"': f'"{wrong}"'})
+    return edit(id, hint or HINTS[id], {f'"{right}"': f'"{wrong}"'})
+
+
+def did(id, call, instead, hint=None):
+    """The mistake of doing something else instead of the einsum call."""
+    return edit(id, hint or HINTS[id], {f"torch.einsum({call})": instead})
 
 
 class Drill(EinsumCheck):
@@ -38,6 +66,8 @@ class Drill(EinsumCheck):
 
 
 class Marginal(Drill):
+    """A table of probabilities: positive, with the sum 1."""
+
     arguments = {"joint": "xyz"}
 
     def drawn(self, sizes, rng):
@@ -56,13 +86,10 @@ class Transpose(Drill):
         return {"answer": a.T}
 
     mistakes = [
-        wrote("not-transposed", "ij->ji", "ij->ij", "Both sides name the axes in the same order, so nothing moved."),
-        edit("reshape-is-not-transpose",
-             "The shape is right but the numbers stand in the old order: reshape cuts the same row of numbers "
-             "anew, a transpose moves them.",
-             {'torch.einsum("ij->ji", a)': "a.reshape(a.shape[1], a.shape[0])"}),
+        wrote("not-transposed", "ij->ji", "ij->ij"),
+        did("reshape-is-not-transpose", '"ij->ji", a', "a.reshape(a.shape[1], a.shape[0])"),
         wrote("summed-wrong-axis", "ij->ji", "ij->j",
-              "A letter that is missing on the right is summed over; a transpose keeps both."),
+              "A letter that is missing right of the arrow is summed over; a transpose keeps both."),
     ]
 
 
@@ -78,16 +105,11 @@ class TransposeLastTwo(Drill):
         return {"answer": np.swapaxes(a, -1, -2)}
 
     mistakes = [
-        wrote("first-two-swapped", "...ij->...ji", "ij...->ji...",
-              "You swapped the first two axes; `...` belongs in front of the letters."),
-        edit("all-axes-reversed",
-             "All axes are reversed; only the last two change places.",
-             {'torch.einsum("...ij->...ji", a)': "a.permute(*reversed(range(a.dim())))"}),
-        edit("reshape-is-not-transpose",
-             "The shape is right but the numbers stand in the old order: reshape cuts the same row of numbers "
-             "anew, a transpose moves them.",
-             {'torch.einsum("...ij->...ji", a)': "a.reshape(*a.shape[:-2], a.shape[-1], a.shape[-2])"}),
-        wrote("not-transposed", "...ij->...ji", "...ij->...ij", "Both sides name the axes in the same order, so nothing moved."),
+        wrote("first-two-swapped", "...ij->...ji", "ij...->ji...", "The first two axes were swapped: `...` belongs in front."),
+        did("all-axes-reversed", '"...ij->...ji", a', "a.permute(*reversed(range(a.dim())))",
+            "All axes were reversed; only the last two change places."),
+        did("reshape-is-not-transpose", '"...ij->...ji", a', "a.reshape(*a.shape[:-2], a.shape[-1], a.shape[-2])"),
+        wrote("not-transposed", "...ij->...ji", "...ij->...ij"),
     ]
 
 
@@ -104,12 +126,11 @@ class ReverseLeadingThree(Drill):
 
     mistakes = [
         wrote("last-three-reversed", "xyz...->zyx...", "...xyz->...zyx",
-              "You reversed the last three axes; the letters come before `...`."),
+              "The last three axes were reversed: `...` belongs behind."),
         wrote("rotated-not-reversed", "xyz...->zyx...", "xyz...->yzx...",
-              "The axes were rotated; reversed, the first and the third change places."),
-        edit("all-axes-reversed",
-             "All axes are reversed; those after the third stay where they are.",
-             {'torch.einsum("xyz...->zyx...", a)': "a.permute(*reversed(range(a.dim())))"}),
+              "The axes were rotated. Reversed, the first and the third change places and the second stays."),
+        did("all-axes-reversed", '"xyz...->zyx...", a', "a.permute(*reversed(range(a.dim())))",
+            "All axes were reversed; those after the third stay where they are."),
     ]
 
 
@@ -122,11 +143,9 @@ class SumOverRows(Drill):
 
     mistakes = [
         wrote("summed-wrong-axis", "ij->j", "ij->i",
-              "You summed over the columns j. Summing over the rows i leaves one number a column."),
-        wrote("summed-everything", "ij->j", "ij->", "No letter is left on the right, so everything was summed."),
-        edit("mean-not-sum",
-             "This is the mean over the rows; the sum was asked for.",
-             {'torch.einsum("ij->j", a)': "a.mean(dim=0)"}),
+              "You summed over the columns j. Summed over the rows i, one number a column is left."),
+        wrote("summed-everything", "ij->j", "ij->"),
+        did("mean-not-sum", '"ij->j", a', "a.mean(dim=0)", "This is the mean over the rows; the sum was asked for."),
     ]
 
 
@@ -139,11 +158,9 @@ class SumOverColumns(Drill):
 
     mistakes = [
         wrote("summed-wrong-axis", "ij->i", "ij->j",
-              "You summed over the rows i. Summing over the columns j leaves one number a row."),
-        wrote("summed-everything", "ij->i", "ij->", "No letter is left on the right, so everything was summed."),
-        edit("mean-not-sum",
-             "This is the mean over the columns; the sum was asked for.",
-             {'torch.einsum("ij->i", a)': "a.mean(dim=1)"}),
+              "You summed over the rows i. Summed over the columns j, one number a row is left."),
+        wrote("summed-everything", "ij->i", "ij->"),
+        did("mean-not-sum", '"ij->i", a', "a.mean(dim=1)", "This is the mean over the columns; the sum was asked for."),
     ]
 
 
@@ -155,13 +172,9 @@ class Total(Drill):
         return {"answer": sum(a.ravel())}
 
     mistakes = [
-        wrote("missing-sum", "ij->", "ij->i", "A letter on the right stays free. The total has no letter left."),
-        edit("diagonal-only",
-             "This adds the diagonal alone; the same letter twice walks along it.",
-             {'"ij->", a)': '"ij->", a.diag()[None])'}),
-        edit("mean-not-sum",
-             "This is the mean of the entries; their sum was asked for.",
-             {'torch.einsum("ij->", a)': "a.mean()"}),
+        wrote("missing-sum", "ij->", "ij->i"),
+        wrote("diagonal-only", "ij->", "ii->", "One letter twice walks along the diagonal. Rows and columns need a letter each."),
+        did("mean-not-sum", '"ij->", a', "a.mean()", "This is the mean of the entries; their sum was asked for."),
     ]
 
 
@@ -173,10 +186,11 @@ class Trace(Drill):
         return {"answer": sum(a[i, i] for i in range(len(a)))}
 
     mistakes = [
-        wrote("missing-sum", "ii->", "ii->i", "This is the diagonal itself; without a letter on the right it is summed."),
+        wrote("missing-sum", "ii->", "ii->i", "This is the diagonal itself. Without a letter right of the arrow it is summed."),
         wrote("summed-everything", "ii->", "ij->",
-              "Two different letters walk over all entries; the diagonal is one letter twice."),
-        edit("anti-diagonal", "This is the other diagonal, from the upper right.", {'"ii->", a)': '"ii->", a.flip(0))'}),
+              "Two different letters walk over all entries. The diagonal is one letter twice."),
+        did("anti-diagonal", '"ii->", a', 'torch.einsum("ii->", a.flip(0))',
+            "This is the sum of the other diagonal, from lower left."),
     ]
 
 
@@ -186,12 +200,11 @@ class MarginalFirst(Marginal):
         return {"answer": joint.sum(axis=(1, 2))}
 
     mistakes = [
-        wrote("summed-wrong-axis", "xyz->x", "xyz->yz", "You summed the first variable out. It is the one to keep."),
-        wrote("other-marginal", "xyz->x", "xyz->z", "This is the distribution of another variable."),
-        edit("slice-is-not-marginal",
-             "You took the entries with y = z = 0. A marginal adds over all values of the other variables.",
-             {'torch.einsum("xyz->x", joint)': "joint[:, 0, 0]"}),
-        wrote("missing-sum", "xyz->x", "xyz->xy", "One variable too many is left on the right."),
+        wrote("summed-wrong-axis", "xyz->x", "xyz->yz", "The first variable was summed out. It is the one to keep."),
+        wrote("other-marginal", "xyz->x", "xyz->z"),
+        wrote("missing-sum", "xyz->x", "xyz->xy"),
+        did("slice-is-not-marginal", '"xyz->x", joint', "joint[:, 0, 0]",
+            "These are the entries with y = z = 0. A marginal adds over all values of the other variables."),
     ]
 
 
@@ -201,11 +214,10 @@ class MarginalSecond(Marginal):
         return {"answer": joint.sum(axis=2).sum(axis=0)}
 
     mistakes = [
-        wrote("summed-wrong-axis", "xyz->y", "xyz->xz", "You summed the second variable out. It is the one to keep."),
-        wrote("other-marginal", "xyz->y", "xyz->x", "This is the distribution of another variable."),
-        edit("slice-is-not-marginal",
-             "You took the entries with x = z = 0. A marginal adds over all values of the other variables.",
-             {'torch.einsum("xyz->y", joint)': "joint[0, :, 0]"}),
+        wrote("summed-wrong-axis", "xyz->y", "xyz->xz", "The second variable was summed out. It is the one to keep."),
+        wrote("other-marginal", "xyz->y", "xyz->x"),
+        did("slice-is-not-marginal", '"xyz->y", joint', "joint[0, :, 0]",
+            "These are the entries with x = z = 0. A marginal adds over all values of the other variables."),
     ]
 
 
@@ -215,11 +227,10 @@ class MarginalFirstTwo(Marginal):
         return {"answer": joint.sum(axis=2)}
 
     mistakes = [
-        wrote("transposed-output", "xyz->xy", "xyz->yx", "The table is right but lies on its side: x first, then y."),
-        wrote("summed-wrong-axis", "xyz->xy", "xyz->yz", "You kept the last two variables; the third is to be summed out."),
-        edit("slice-is-not-marginal",
-             "You took the entries with z = 0. A marginal adds over all values of z.",
-             {'torch.einsum("xyz->xy", joint)': "joint[:, :, 0]"}),
+        wrote("transposed-output", "xyz->xy", "xyz->yx"),
+        wrote("other-marginal", "xyz->xy", "xyz->yz", "This is p(y, z), the last two variables. Keep the first two."),
+        did("slice-is-not-marginal", '"xyz->xy", joint', "joint[:, :, 0]",
+            "These are the entries with z = 0. A marginal adds over all values of z."),
     ]
 
 
@@ -234,10 +245,9 @@ class Inner(Drill):
         return {"answer": sum(x * y)}
 
     mistakes = [
-        wrote("elementwise-not-contracted", "i,i->", "i,i->i",
-              "The products are there but not their sum: i must not stand on the right."),
+        wrote("elementwise-not-contracted", "i,i->", "i,i->i"),
         wrote("outer-not-inner", "i,i->", "i,j->ij",
-              "Two different letters pair every entry with every other; here both walk together."),
+              "Two letters pair every entry with every other. Here both walk together: one letter."),
         wrote("product-of-sums", "i,i->", "i,j->",
               "This is (sum of x)(sum of y). One shared letter makes it the sum of products."),
     ]
@@ -251,9 +261,10 @@ class Outer(Drill):
         return {"answer": x[:, None] * y[None, :]}
 
     mistakes = [
-        wrote("transposed-output", "i,j->ij", "i,j->ji", "Rows belong to x and columns to y; yours are exchanged."),
-        wrote("summed-wrong-axis", "i,j->ij", "i,j->i", "y was summed away: its letter has to stand on the right as well."),
-        wrote("summed-everything", "i,j->ij", "i,j->", "Nothing is summed in an outer product; both letters stay on the right."),
+        wrote("transposed-output", "i,j->ij", "i,j->ji"),
+        wrote("summed-wrong-axis", "i,j->ij", "i,j->i", "y was summed away: its letter has to stand right of the arrow as well."),
+        wrote("summed-everything", "i,j->ij", "i,j->",
+              "Nothing is summed in an outer product: both letters stand right of the arrow."),
     ]
 
 
@@ -265,9 +276,8 @@ class MatVec(Drill):
         return {"answer": a @ x}
 
     mistakes = [
-        wrote("summed-wrong-axis", "ij,j->i", "ij,i->j",
-              "x met the rows of A (this is A^T x). It meets the columns: x_j with A_ij."),
-        wrote("elementwise-not-contracted", "ij,j->i", "ij,j->ij", "The products A_ij x_j are there but not their sum over j."),
+        wrote("summed-wrong-axis", "ij,j->i", "ij,i->j", "This is A^T x: x met the rows. It meets the columns, x_j with A_ij."),
+        wrote("elementwise-not-contracted", "ij,j->i", "ij,j->ij"),
         wrote("kept-the-summed-index", "ij,j->i", "ij,j->j", "You kept j and summed over i. The answer has one number a row, i."),
     ]
 
@@ -280,12 +290,13 @@ class MatrixProduct(Drill):
         return {"answer": a @ b}
 
     mistakes = [
-        wrote("transposed-output", "ij,jk->ik", "ij,jk->ki", "This is (A B)^T: write the row letter first on the right."),
-        wrote("elementwise-not-contracted", "ij,jk->ik", "ij,jk->ijk",
-              "The products are there but not their sum: j must not stand on the right."),
-        wrote("second-transposed", "ij,jk->ik", "ij,kj->ik", "This is A B^T: the shared letter is the *first* axis of B."),
+        wrote("transposed-output", "ij,jk->ik", "ij,jk->ki",
+              "This is (A B)^T: the letter of the rows comes first right of the arrow."),
+        wrote("elementwise-not-contracted", "ij,jk->ik", "ij,jk->ijk"),
+        wrote("second-transposed", "ij,jk->ik", "ij,kj->ik",
+              "This is A B^T: the shared letter belongs to the *first* axis of b."),
         wrote("elementwise-product", "ij,jk->ik", "ij,ij->ij",
-              "This multiplies entry by entry, as `*` does. A product of matrices shares one letter."),
+              "This multiplies entry by entry, as `*` does. A matrix product sums over j."),
     ]
 
 
@@ -297,12 +308,12 @@ class Gram(Drill):
         return {"answer": a.T @ b}
 
     mistakes = [
-        wrote("transposed-output", "si,sj->ij", "si,sj->ji", "This is B^T A: the columns of A give the rows of the answer."),
+        wrote("transposed-output", "si,sj->ij", "si,sj->ji", "This is B^T A: the columns of a make the rows of the answer."),
         wrote("rows-compared", "si,sj->ij", "is,js->ij",
-              "This is A B^T, which compares rows. The shared letter is the first axis of both."),
+              "This is A B^T: it compares rows. The shared letter is the first axis of both."),
         wrote("ordinary-product", "si,sj->ij", "is,sj->ij",
-              "This is A B. In A^T B the *first* axis of A meets the first axis of B."),
-        wrote("elementwise-not-contracted", "si,sj->ij", "si,sj->sij", "The sum over the samples s is missing."),
+              "This is A B. In A^T B the *first* axis of a meets the first axis of b."),
+        wrote("elementwise-not-contracted", "si,sj->ij", "si,sj->sij"),
     ]
 
 
@@ -317,11 +328,11 @@ class ContractIjkIk(Drill):
         return {"answer": np.tensordot(a, b, axes=((0, 2), (0, 1)))}
 
     mistakes = [
-        wrote("missing-sum", "ijk,ik->j", "ijk,ik->ij", "You summed over k alone; i is summed too, only j is left."),
-        wrote("indices-exchanged", "ijk,ik->j", "ijk,ki->j",
-              "B_ki was used for B_ik: the letters of B follow its axes, i first."),
+        wrote("missing-sum", "ijk,ik->j", "ijk,ik->ij", "You summed over k alone. i is summed over too; only j is left."),
+        wrote("indices-exchanged", "ijk,ik->j", "ijk,ki->j", "B_ki was used for B_ik: the first axis of b is i, the second k."),
         wrote("summed-wrong-axis", "ijk,ik->j", "ijk,ik->ik", "You summed over j and kept the others. j is the only free index."),
-        wrote("product-of-sums", "ijk,ik->j", "ijk,lm->j", "B was summed before it met A: give both the same letters."),
+        wrote("product-of-sums", "ijk,ik->j", "ijk,lm->j",
+              "b was summed before it met a. Shared letters multiply first, then sum."),
     ]
 
 
@@ -333,12 +344,12 @@ class Contract4d(Drill):
         return {"answer": ((a * x[:, None, None]).sum(axis=1) * y[:, None]).sum(axis=1)}
 
     mistakes = [
-        wrote("transposed-output", "ijkl,j,k->il", "ijkl,j,k->li", "The answer is [i, l]; yours lies on its side."),
+        wrote("transposed-output", "ijkl,j,k->il", "ijkl,j,k->li"),
         wrote("vectors-exchanged", "ijkl,j,k->il", "ijkl,k,j->il",
-              "x met the axis of y and y that of x. x goes with j, y with k."),
-        wrote("missing-sum", "ijkl,j,k->il", "ijkl,j,k->ikl", "k is still on the right, so the sum over k was not taken."),
+              "x met the axis of y, and y that of x. x goes with j, y with k."),
+        wrote("missing-sum", "ijkl,j,k->il", "ijkl,j,k->ikl", "k stands right of the arrow, so the sum over k was not taken."),
         wrote("summed-wrong-axis", "ijkl,j,k->il", "ijkl,i,l->jk",
-              "The vectors met the outer axes i and l; they belong to j and k, the middle ones."),
+              "The vectors met the outer axes, i and l. They belong to j and k."),
     ]
 
 
@@ -350,10 +361,9 @@ class VectorTimes3d(Drill):
         return {"answer": a @ x}
 
     mistakes = [
-        wrote("summed-wrong-axis", "i,jki->jk", "i,ijk->jk", "x met the first axis of A; it meets the last."),
-        wrote("transposed-output", "i,jki->jk", "i,jki->kj", "The answer is [j, k]; yours lies on its side."),
-        wrote("elementwise-not-contracted", "i,jki->jk", "i,jki->jki",
-              "The products x_i A_jki are there but not their sum over i."),
+        wrote("summed-wrong-axis", "i,jki->jk", "i,ijk->jk", "x met the first axis of a. It meets the last."),
+        wrote("transposed-output", "i,jki->jk", "i,jki->kj"),
+        wrote("elementwise-not-contracted", "i,jki->jk", "i,jki->jki"),
     ]
 
 
@@ -366,10 +376,11 @@ class OuterMany(Drill):
 
     mistakes = [
         wrote("transposed-output", "i,j,k,l->ijkl", "i,j,k,l->lkji",
-              "The axes stand in reverse: the first belongs to a, the last to d."),
+              "The axes are in reverse: the first belongs to a, the last to d."),
         wrote("summed-wrong-axis", "i,j,k,l->ijkl", "i,j,k,l->ijk",
-              "d was summed away: its letter has to stand on the right as well."),
-        wrote("summed-everything", "i,j,k,l->ijkl", "i,j,k,l->", "Nothing is summed here; all four letters stay on the right."),
+              "d was summed away: its letter has to stand right of the arrow."),
+        wrote("summed-everything", "i,j,k,l->ijkl", "i,j,k,l->",
+              "Nothing is summed here: all four letters stand right of the arrow."),
     ]
 
 
@@ -381,13 +392,12 @@ class BatchMatmul(Drill):
         return {"answer": np.stack([one @ other for one, other in zip(a, b)])}
 
     mistakes = [
-        wrote("batch-summed", "nij,njk->nik", "nij,njk->ik",
-              "You summed over the batch. n is free: it stands on the right, once."),
+        wrote("batch-summed", "nij,njk->nik", "nij,njk->ik"),
         wrote("batch-mixed", "nij,njk->nik", "nij,mjk->nmik",
-              "Every matrix of A met every matrix of B. The same letter n for both keeps pairs together."),
-        wrote("transposed-output", "nij,njk->nik", "nij,njk->nki", "Each product lies on its side: rows i, then columns k."),
-        wrote("second-transposed", "nij,njk->nik", "nij,nkj->nik",
-              "This is A_n B_n^T: the shared letter j is the *middle* axis of b."),
+              "Every matrix of a met every one of b. One letter n for both keeps pairs."),
+        wrote("transposed-output", "nij,njk->nik", "nij,njk->nki"),
+        wrote("second-transposed", "nij,njk->nik", "nij, nkj->nik",
+              "This is A_n B_n^T: the shared letter is the *middle* axis of b."),
     ]
 
 
@@ -399,53 +409,61 @@ class BatchMatmulSwapped(Drill):
         return {"answer": np.stack([one @ other.T for one, other in zip(a, b)])}
 
     mistakes = [
-        wrote("swap-forgotten", "nij,nkj->nik", "nij,njk->nik",
-              "This is A_n B_n. Here b comes as [batch, columns, inner]: j is its *last* axis."),
-        wrote("batch-summed", "nij,nkj->nik", "nij,nkj->ik",
-              "You summed over the batch. n is free: it stands on the right, once."),
-        wrote("transposed-output", "nij,nkj->nik", "nij,nkj->nki", "Each product lies on its side: rows i, then columns k."),
-        wrote("elementwise-not-contracted", "nij,nkj->nik", "nij,nkj->nijk",
-              "The products are there but not their sum: j must not stand on the right."),
+        wrote("swap-forgotten", "nij,nkj->nik", "nij, njk->nik",
+              "This is A_n B_n. Here b is [batch, columns, inner]: j is its *last* axis."),
+        wrote("batch-summed", "nij,nkj->nik", "nij,nkj->ik"),
+        wrote("transposed-output", "nij,nkj->nik", "nij,nkj->nki"),
+        wrote("elementwise-not-contracted", "nij,nkj->nik", "nij,nkj->nijk"),
     ]
 
 
 # --- attention ------------------------------------------------------------------------------------------------------
 
+# the lines of the reference that mistakes change
+SCORES = "...id,...jd->...ij"
+OUTPUT = "...ij,...jd->...id"
+SCALE = "self.head_dim**-0.5)  # (B, T, T)"
+SCALES = "self.head_dim**-0.5)  # (B, H, T, T)"
+HIDE = "scores.masked_fill(mask, torch.finfo(scores.dtype).min)"
+HIDES = "scores.masked_fill(hidden, torch.finfo(scores.dtype).min)"
+ZERO = "weights.masked_fill(mask, 0.0)"
+ZEROS = "weights.masked_fill(hidden, 0.0)"
+SOFTMAX = "scores.softmax(dim=-1)"
+SOFTMAXES = "torch.softmax(scores, dim=-1)"
+SPLIT = "view(batch, tokens, 3, self.heads, self.head_dim)"
+
+
+def slip(id, replacements, hint=None):
+    return edit(id, hint or HINTS[id], replacements)
+
 
 @check("attention_scores", points=3, section="1.10")
 class Scores(EinsumCheck):
     tolerance = 1e-10  # sums of at most 6 products of normal numbers
-    operands, result = ("q", "k"), "scores"
+    operands, result, factor = ("q", "k"), "scores", "scale"
 
     def cases(self, rng):
         yield {"q": counted(2, 3), "k": counted(4, 3), "scale": 0.5, "upstream": counted(2, 4)}
         for queries, keys in (((2, 3, 5), (2, 4, 5)), ((2, 3, 4, 6), (2, 3, 5, 6)), ((3, 3, 3), (3, 3, 3))):
-            upstream = rng.normal(size=(*queries[:-1], keys[-2]))
-            yield {"q": rng.normal(size=queries), "k": rng.normal(size=keys), "scale": float(rng.uniform(0.2, 0.8)), "upstream": upstream}
+            case = {"q": rng.normal(size=queries), "k": rng.normal(size=keys), "scale": float(rng.uniform(0.2, 0.8))}
+            yield {**case, "upstream": rng.normal(size=(*queries[:-1], keys[-2]))}
 
     def truth(self, q, k, scale, upstream):
         gradient = {"q": scale * upstream @ k, "k": scale * np.swapaxes(upstream, -1, -2) @ q}
         scores = scale * (q @ np.swapaxes(k, -1, -2))
         return {"scores": scores, "dtype": "torch.float64", "gradient": gradient, "arguments_unchanged": True}
 
-    def from_sum(self, summed, scale, **case):
-        return scale * summed
-
     mistakes = [
-        edit("missing-scale", "`scale` was not used: the products come without it.", {"scale * torch.einsum": "torch.einsum"}),
-        edit("scale-divides",
-             "You divided by `scale`; it multiplies (1 / sqrt(dim) comes in ready made).",
-             {"scale * torch.einsum": "1 / scale * torch.einsum"}),
-        wrote("transposed-output", "...id,...jd->...ij", "...id,...jd->...ji",
+        slip("missing-scale", {"scale * torch.einsum": "torch.einsum"}, "`scale` was not used: the products come without it."),
+        slip("scale-divides", {"scale * torch.einsum": "1 / scale * torch.einsum"},
+             "You divided by `scale`. It multiplies: 1 / sqrt(dim) comes in ready made."),
+        wrote("transposed-output", SCORES, "...id,...jd->...ji",
               "Rows belong to queries and columns to keys; yours are exchanged."),
-        wrote("elementwise-not-contracted", "...id,...jd->...ij", "...id,...jd->...ijd",
-              "The products are there but not their sum over d."),
-        edit("in-place",
-             "The caller's q was changed. Write `q * scale`, not `q *= scale` or `q.mul_(scale)`.",
-             {'scale * torch.einsum("...id,...jd->...ij", q, k)': 'torch.einsum("...id,...jd->...ij", q.mul_(scale), k)'}),
-        edit("cut-graph",
-             "The numbers are right but k gets no gradient: `detach`, `.data` or `no_grad` cut it off.",
-             {'"...id,...jd->...ij", q, k': '"...id,...jd->...ij", q, k.detach()'}),
+        wrote("elementwise-not-contracted", SCORES, "...id,...jd->...ijd"),
+        slip("in-place", {f'scale * torch.einsum("{SCORES}", q': f'torch.einsum("{SCORES}", q.mul_(scale)'},
+             "The caller's q was changed. Write `q * scale`, not `q *= scale` or `q.mul_(scale)`."),
+        slip("cut-graph", {f'"{SCORES}", q, k': f'"{SCORES}", q, k.detach()'},
+             "The numbers are right but k gets no gradient: `detach`, `.data` or `no_grad` cut it off."),
     ]
 
 
@@ -466,15 +484,12 @@ class WeightedValues(EinsumCheck):
         return {"output": weights @ v, "dtype": "torch.float64", "gradient": gradient, "arguments_unchanged": True}
 
     mistakes = [
-        wrote("weights-transposed", "...ij,...jd->...id", "...ji,...jd->...id",
-              "Each key collected from the queries (W^T v). The sum runs over the keys j, the last axis of W."),
-        wrote("elementwise-not-contracted", "...ij,...jd->...id", "...ij,...jd->...ijd",
-              "The products are there but not their sum over the keys j."),
-        wrote("transposed-output", "...ij,...jd->...id", "...ij,...jd->...di",
-              "The answer is [queries, dim]; yours lies on its side."),
-        edit("cut-graph",
-             "The numbers are right but the weights get no gradient: `detach`, `.data` or `no_grad` cut it off.",
-             {'"...ij,...jd->...id", weights, v': '"...ij,...jd->...id", weights.detach(), v'}),
+        wrote("weights-transposed", OUTPUT, "...ji,...jd->...id",
+              "This is W^T v. The sum runs over the keys, the *last* axis of weights."),
+        wrote("elementwise-not-contracted", OUTPUT, "...ij,...jd->...ijd"),
+        wrote("transposed-output", OUTPUT, "...ij,...jd->...di"),
+        slip("cut-graph", {f'"{OUTPUT}", weights': f'"{OUTPUT}", weights.detach()'},
+             "The numbers are right but weights get no gradient: `detach`, `.data` or `no_grad` cut it off."),
     ]
 
 
@@ -494,18 +509,14 @@ class ToQkv(Check):
         return dict(zip(("queries", "keys", "values"), parts))
 
     mistakes = [
-        edit("qkv-order",
-             "Keys came first. The order is queries, keys, values, in the weight and in what is returned.",
-             {"queries, keys, values = self": "keys, queries, values = self"}),
-        edit("qkv-interleaved",
-             "You took every third row. The first third of the rows makes queries, the second keys, the last values.",
-             {"self.qkv(x).chunk(3, dim=-1)": "self.qkv(x).unflatten(-1, (-1, 3)).unbind(-1)"}),
-        edit("split-along-tokens",
-             "You split the tokens in three. Split the last axis: every token has a query, a key and a value.",
-             {"chunk(3, dim=-1)": "chunk(3, dim=1)"}),
-        edit("weights-shared",
-             "Queries, keys and values are the same vector. Each has its own third of the rows.",
-             {"return queries, keys, values": "return queries, queries, queries"}),
+        slip("qkv-order", {"queries, keys, values = self": "keys, queries, values = self"},
+             "Keys came first. The order is queries, keys, values, in the weight and in what is returned."),
+        slip("qkv-interleaved", {"self.qkv(x).chunk(3, dim=-1)": "self.qkv(x).unflatten(-1, (-1, 3)).unbind(-1)"},
+             "You took every third feature. The first third is the query, the second the key, the last the value."),
+        slip("split-along-tokens", {"chunk(3, dim=-1)": "chunk(3, dim=1)"},
+             "You dealt out the tokens. Split the last axis: every token has a query, a key and a value."),
+        slip("weights-shared", {"return queries, keys, values": "return queries, queries, queries"},
+             "Queries, keys and values are the same here. Each has its own third of the rows of `qkv.weight`."),
     ]
 
 
@@ -550,6 +561,13 @@ def scattered(rng, *shape):
     return (rng.random(shape) < 0.5) & ~np.eye(shape[-1], dtype=bool)
 
 
+def with_blind(rng, batch, tokens):
+    """A random mask that hides every key from the last query of the first sequence and the first of the last."""
+    mask = scattered(rng, batch, tokens, tokens)
+    mask[0, -1] = mask[-1, 0] = True
+    return mask
+
+
 @check("SelfAttention", points=2, section="1.10")
 class HeadValues(AttentionCheck):
     probe = "self_attention"
@@ -561,30 +579,16 @@ class HeadValues(AttentionCheck):
         yield self.drawn(rng, batch=2, tokens=4, dim=3, head_dim=5, loud=30.0)  # scores in the thousands: exp alone overflows
 
     mistakes = [
-        edit("missing-scale",
-             "The scores are not scaled: they need the factor 1 / sqrt(head_dim).",
-             {"self.head_dim**-0.5)  # (B, T, T)": "1.0)"}),
-        edit("scale-multiplied-wrong",
-             "The scores were multiplied by sqrt(head_dim); the factor is 1 / sqrt(head_dim).",
-             {"self.head_dim**-0.5)  # (B, T, T)": "self.head_dim**0.5)"}),
-        edit("scale-without-root",
-             "You divided by head_dim; the factor is 1 / sqrt(head_dim).",
-             {"self.head_dim**-0.5)  # (B, T, T)": "1 / self.head_dim)"}),
-        edit("scale-of-model-width",
-             "You scaled by the width of the tokens, dim. Scores are sums over head_dim products.",
-             {"self.head_dim**-0.5)  # (B, T, T)": "self.dim**-0.5)"}),
-        edit("softmax-over-queries",
-             "The softmax ran over the queries: columns sum to 1. Each query's row, over the keys, sums to 1.",
-             {"scores.softmax(dim=-1)": "scores.softmax(dim=-2)"}),
-        edit("missing-softmax",
-             "The scores were used as weights. Take their softmax over the keys first.",
-             {"scores.softmax(dim=-1)": "scores"}),
-        edit("softmax-overflow",
-             "exp of a large score is inf, and inf / inf is NaN. `torch.softmax` subtracts the row's maximum first.",
-             {"scores.softmax(dim=-1)": "scores.exp() / scores.exp().sum(dim=-1, keepdim=True)"}),
-        edit("cut-graph",
-             "The output is right but the weights pass no gradient on: queries and keys would never learn.",
-             {"weights = scores.softmax(dim=-1)": "weights = scores.softmax(dim=-1).detach()"}),
+        slip("missing-scale", {SCALE: "1.0)"}),
+        slip("scale-multiplied-wrong", {SCALE: "self.head_dim**0.5)"},
+             "The scores were multiplied by sqrt(head_dim). They are divided by it."),
+        slip("scale-without-root", {SCALE: "1 / self.head_dim)"}, "You divided by head_dim. The factor is 1 / sqrt(head_dim)."),
+        slip("scale-of-model-width", {SCALE: "self.dim**-0.5)"}),
+        slip("softmax-over-queries", {SOFTMAX: "scores.softmax(dim=-2)"}),
+        slip("missing-softmax", {SOFTMAX: "scores"}, "The scores were used as weights. Take their softmax over the keys first."),
+        slip("softmax-overflow", {SOFTMAX: "scores.exp() / scores.exp().sum(dim=-1, keepdim=True)"},
+             "exp of a large score is inf, and inf / inf is NaN. `torch.softmax` subtracts the maximum of the row first."),
+        slip("cut-graph", {f"weights = {SOFTMAX}": f"weights = {SOFTMAX}.detach()"}),
     ]
 
 
@@ -600,33 +604,18 @@ class HeadMasked(AttentionCheck):
         yield self.drawn(rng, batch=2, tokens=4, dim=3, head_dim=5, loud=30.0, mask=causal(4))
 
     mistakes = [
-        edit("mask-ignored",
-             "The mask changes nothing: hidden keys still get weight.",
-             {"scores.masked_fill(mask, torch.finfo(scores.dtype).min)": "scores", "weights.masked_fill(mask, 0.0)": "weights"}),
-        edit("mask-inverted",
-             "The mask is the wrong way round: True means hidden, False means visible.",
-             {"masked_fill(mask, torch": "masked_fill(~mask, torch", "masked_fill(mask, 0.0)": "masked_fill(~mask, 0.0)"}),
-        edit("mask-after-softmax",
-             "Hidden weights were zeroed after the softmax, so a row no longer sums to 1. Hide the scores before it.",
-             {"scores.masked_fill(mask, torch.finfo(scores.dtype).min)": "scores"}),
-        edit("mask-zeroes-scores",
-             "Hidden scores became 0, and exp(0) = 1 is a weight like any other. They must become very negative.",
-             {"scores.masked_fill(mask, torch.finfo(scores.dtype).min)": "scores.masked_fill(mask, 0.0)",
-              "weights.masked_fill(mask, 0.0)": "weights"}),
-        edit("mask-transposed",
-             "mask[i, j] hides key j from query i; yours hides query i from key j.",
-             {"masked_fill(mask, torch": "masked_fill(mask.mT, torch", "masked_fill(mask, 0.0)": "masked_fill(mask.mT, 0.0)"}),
-        edit("mask-too-weak",
-             "Subtracting a modest number does not hide a key whose score is large. Fill with the dtype's minimum or -inf.",
-             {"scores.masked_fill(mask, torch.finfo(scores.dtype).min)": "scores - 100.0 * mask",
-              "weights.masked_fill(mask, 0.0)": "weights"}),
-        edit("mask-times-infinity",
-             "0 * inf is NaN: a mask of zeros and ones cannot be multiplied by infinity. Use `masked_fill`.",
-             {"scores.masked_fill(mask, torch.finfo(scores.dtype).min)": "scores - mask * torch.inf"}),
-        edit("in-place",
-             "The caller's mask was changed. Use `~mask`, not `mask.logical_not_()` or `mask |= ...`.",
-             {"masked_fill(mask, torch": "masked_fill(~mask.logical_not_(), torch",
-              "masked_fill(mask, 0.0)": "masked_fill(~mask, 0.0)"}),
+        slip("mask-ignored", {HIDE: "scores", ZERO: "weights"}),
+        slip("mask-inverted", {HIDE: HIDE.replace("mask,", "~mask,"), ZERO: ZERO.replace("mask,", "~mask,")}),
+        slip("mask-after-softmax", {HIDE: "scores"}),
+        slip("mask-transposed", {HIDE: HIDE.replace("mask,", "mask.mT,"), ZERO: ZERO.replace("mask,", "mask.mT,")}),
+        slip("mask-zeroes-scores", {HIDE: "scores.masked_fill(mask, 0.0)", ZERO: "weights"},
+             "Hidden scores became 0, and exp(0) = 1 is a weight like any other. They must become very negative."),
+        slip("mask-too-weak", {HIDE: "scores - 100.0 * mask", ZERO: "weights"},
+             "A modest penalty does not hide a key whose score is large. Fill with -inf or the dtype's minimum."),
+        slip("mask-times-infinity", {HIDE: "scores - mask * torch.inf"},
+             "0 * inf is NaN: a mask of zeros and ones cannot be multiplied by infinity. `masked_fill` can."),
+        slip("in-place", {HIDE: HIDE.replace("mask,", "~mask.logical_not_(),"), ZERO: ZERO.replace("mask,", "~mask,")},
+             "The caller's mask was changed. Use `~mask`, not `mask.logical_not_()` or `mask |= ...`."),
     ]
 
 
@@ -635,25 +624,16 @@ class HeadHiddenRow(AttentionCheck):
     probe = "self_attention"
 
     def cases(self, rng):
-        hidden = np.array([[True, True], [True, False]])
-        yield self.drawn(rng, batch=1, tokens=2, dim=3, head_dim=2, mask=hidden)
-        some = scattered(rng, 2, 4, 4)
-        some[0, 2] = some[1, 0] = True
-        yield self.drawn(rng, batch=2, tokens=4, dim=3, head_dim=5, mask=some)
+        yield self.drawn(rng, batch=1, tokens=2, dim=3, head_dim=2, mask=np.array([[True, True], [True, False]]))
+        yield self.drawn(rng, batch=2, tokens=4, dim=3, head_dim=5, mask=with_blind(rng, 2, 4))
         yield self.drawn(rng, batch=2, tokens=4, dim=3, head_dim=5, mask=np.ones((4, 4), bool))
 
     mistakes = [
-        edit("nan-row",
-             "A row of -inf has the softmax 0 / 0 = NaN. Give a row without visible keys the weights 0.",
-             {"torch.finfo(scores.dtype).min)  # finite": "-torch.inf)  # finite", "weights.masked_fill(mask, 0.0)": "weights"}),
-        edit("uniform-row",
-             "A fully hidden row attends to all keys alike: equal scores, however low, have equal weights. Set its "
-             "weights to 0.",
-             {"weights.masked_fill(mask, 0.0)": "weights"}),
-        edit("nan-gradient",
-             "The output is right but the gradient is NaN: NaN was made and then painted over. Avoid making it.",
-             {"scores.masked_fill(mask, torch.finfo(scores.dtype).min)": "scores + torch.zeros_like(scores).masked_fill(mask, -torch.inf)",
-              "weights.masked_fill(mask, 0.0)": "weights.nan_to_num(0.0)"}),
+        slip("nan-row", {HIDE: "scores.masked_fill(mask, -torch.inf)", ZERO: "weights"}),
+        slip("uniform-row", {ZERO: "weights"}),
+        slip("nan-gradient",
+             {HIDE: "scores + torch.zeros_like(scores).masked_fill(mask, -torch.inf)",
+              ZERO: "weights.nan_to_num()"}),
     ]
 
 
@@ -667,33 +647,18 @@ class HeadsValues(AttentionCheck):
         yield self.drawn(rng, batch=3, tokens=3, dim=3, head_dim=3, heads=3)
 
     mistakes = [
-        edit("heads-interleaved",
-             "You dealt the features to the heads like cards. A head owns head_dim features in a row: view(..., "
-             "heads, head_dim).",
-             {"view(batch, tokens, 3, self.heads, self.head_dim)": "view(batch, tokens, 3, self.head_dim, self.heads).transpose(-1, -2)"}),
-        edit("qkv-inside-heads",
-             "You gave each head its queries, keys and values in one block. The weight has all queries first, then "
-             "all keys, then all values.",
-             {"view(batch, tokens, 3, self.heads, self.head_dim)": "view(batch, tokens, self.heads, 3, self.head_dim).transpose(2, 3)"}),
-        edit("heads-not-moved-back",
-             "The heads were joined without moving their axis behind the tokens: the shape is right, the numbers "
-             "belong to other tokens.",
-             {".transpose(1, 2).reshape(batch, tokens, -1)": ".reshape(batch, tokens, -1)"}),
-        edit("scale-of-model-width",
-             "You scaled by the whole width. The scores of a head are sums over its head_dim products.",
-             {"self.head_dim**-0.5)  # (B, H, T, T)": "(self.heads * self.head_dim) ** -0.5)"}),
-        edit("missing-scale",
-             "The scores are not scaled: they need the factor 1 / sqrt(head_dim).",
-             {"self.head_dim**-0.5)  # (B, H, T, T)": "1.0)"}),
-        edit("softmax-over-queries",
-             "The softmax ran over the queries: columns sum to 1. Each query's row, over the keys, sums to 1.",
-             {"torch.softmax(scores, dim=-1)": "torch.softmax(scores, dim=-2)"}),
-        edit("softmax-over-heads",
-             "The softmax ran over the heads. It runs over the keys, the last axis, in each head by itself.",
-             {"torch.softmax(scores, dim=-1)": "torch.softmax(scores, dim=1)"}),
-        edit("cut-graph",
-             "The output is right but the weights pass no gradient on: queries and keys would never learn.",
-             {"weights = torch.softmax(scores, dim=-1)": "weights = torch.softmax(scores, dim=-1).detach()"}),
+        slip("heads-interleaved", {SPLIT: "view(batch, tokens, 3, self.head_dim, self.heads).transpose(-1, -2)"},
+             "You dealt the features to the heads like cards. A head owns head_dim neighbours: view(..., heads, head_dim)."),
+        slip("qkv-inside-heads", {SPLIT: "view(batch, tokens, self.heads, 3, self.head_dim).transpose(2, 3)"},
+             "You took queries, keys and values head by head. `qkv.weight` has all queries first, then all keys, all values."),
+        slip("heads-not-moved-back", {".transpose(1, 2).reshape(batch, tokens, -1)": ".reshape(batch, tokens, -1)"},
+             "The heads were joined before their axis was moved behind the tokens: right shape, but features of other tokens."),
+        slip("scale-of-model-width", {SCALES: "(self.heads * self.head_dim) ** -0.5)"}),
+        slip("missing-scale", {SCALES: "1.0)"}),
+        slip("softmax-over-queries", {SOFTMAXES: "torch.softmax(scores, dim=-2)"}),
+        slip("softmax-over-heads", {SOFTMAXES: "torch.softmax(scores, dim=1)"},
+             "The softmax ran over the heads. It runs over the keys, the last axis, in each head by itself."),
+        slip("cut-graph", {f"weights = {SOFTMAXES}": f"weights = {SOFTMAXES}.detach()"}),
     ]
 
 
@@ -703,27 +668,16 @@ class HeadsMasked(AttentionCheck):
 
     def cases(self, rng):
         yield self.drawn(rng, batch=1, tokens=2, dim=3, head_dim=1, heads=2, mask=causal(2))
-        yield self.drawn(rng, batch=2, tokens=4, dim=5, head_dim=3, heads=2, mask=scattered(rng, 2, 4, 4))  # as many sequences as heads
+        yield self.drawn(rng, batch=2, tokens=4, dim=5, head_dim=3, heads=2, mask=scattered(rng, 2, 4, 4))  # batch == heads
         yield self.drawn(rng, batch=2, tokens=4, dim=5, head_dim=6, heads=3, mask=scattered(rng, 2, 4, 4))
 
     mistakes = [
-        edit("mask-on-head-axis",
-             "A mask [batch, tokens, tokens] met the scores [batch, heads, tokens, tokens] at the heads' axis. "
-             "Give it an axis of 1 there.",
-             {"mask.unsqueeze(-3)": "mask"}),
-        edit("mask-ignored",
-             "The mask changes nothing: hidden keys still get weight.",
-             {"scores.masked_fill(hidden, torch.finfo(scores.dtype).min)": "scores",
-              "weights.masked_fill(hidden, 0.0)": "weights"}),
-        edit("mask-inverted",
-             "The mask is the wrong way round: True means hidden, False means visible.",
-             {"mask.unsqueeze(-3)": "~mask.unsqueeze(-3)"}),
-        edit("mask-after-softmax",
-             "Hidden weights were zeroed after the softmax, so a row no longer sums to 1. Hide the scores before it.",
-             {"scores.masked_fill(hidden, torch.finfo(scores.dtype).min)": "scores"}),
-        edit("mask-transposed",
-             "mask[i, j] hides key j from query i; yours hides query i from key j.",
-             {"mask.unsqueeze(-3)": "mask.mT.unsqueeze(-3)"}),
+        slip("mask-on-head-axis", {"mask.unsqueeze(-3)": "mask"},
+             "A mask [batch, tokens, tokens] met scores [batch, heads, tokens, tokens] at the heads' axis. Give it a 1 there."),
+        slip("mask-ignored", {HIDES: "scores", ZEROS: "weights"}),
+        slip("mask-inverted", {"mask.unsqueeze(-3)": "~mask.unsqueeze(-3)"}),
+        slip("mask-after-softmax", {HIDES: "scores"}),
+        slip("mask-transposed", {"mask.unsqueeze(-3)": "mask.mT.unsqueeze(-3)"}),
     ]
 
 
@@ -732,23 +686,13 @@ class HeadsHiddenRow(AttentionCheck):
     probe = "multi_head"
 
     def cases(self, rng):
-        hidden = np.array([[True, True], [True, False]])
-        yield self.drawn(rng, batch=1, tokens=2, dim=3, head_dim=1, heads=2, mask=hidden)
-        some = scattered(rng, 2, 4, 4)
-        some[0, 2] = some[1, 0] = True
-        yield self.drawn(rng, batch=2, tokens=4, dim=5, head_dim=6, heads=3, mask=some)
+        yield self.drawn(rng, batch=1, tokens=2, dim=3, head_dim=1, heads=2, mask=np.array([[True, True], [True, False]]))
+        yield self.drawn(rng, batch=2, tokens=4, dim=5, head_dim=6, heads=3, mask=with_blind(rng, 2, 4))
 
     mistakes = [
-        edit("nan-row",
-             "A row of -inf has the softmax 0 / 0 = NaN. Give a row without visible keys the weights 0.",
-             {"masked_fill(hidden, torch.finfo(scores.dtype).min)": "masked_fill(hidden, -torch.inf)",
-              "weights.masked_fill(hidden, 0.0)": "weights"}),
-        edit("uniform-row",
-             "A fully hidden row attends to all keys alike: equal scores, however low, have equal weights. Set its "
-             "weights to 0.",
-             {"weights.masked_fill(hidden, 0.0)": "weights"}),
-        edit("nan-gradient",
-             "The output is right but the gradient is NaN: NaN was made and then painted over. Avoid making it.",
-             {"scores.masked_fill(hidden, torch.finfo(scores.dtype).min)": "scores + torch.zeros_like(scores).masked_fill(hidden, -torch.inf)",
-              "weights.masked_fill(hidden, 0.0)": "weights.nan_to_num(0.0)"}),
+        slip("nan-row", {HIDES: "scores.masked_fill(hidden, -torch.inf)", ZEROS: "weights"}),
+        slip("uniform-row", {ZEROS: "weights"}),
+        slip("nan-gradient",
+             {HIDES: "scores + torch.zeros_like(scores).masked_fill(hidden, -torch.inf)",
+              ZEROS: "weights.nan_to_num()"}),
     ]
