@@ -19,12 +19,12 @@ class Unreadable(ValueError):
 
 @dataclass(frozen=True)
 class Problem:
-    """Why a file is not among those graded, in one line. `module` is the exercise file it would have been, if it is known."""
+    """Why a file is not among those graded: `file` and `message` make one sentence, on one line."""
 
     file: str  # as the student sent it: "work/word_agent.py"
     status: str  # refused, error, missing
     message: str
-    module: str | None = None  # "toy.word_agent"
+    module: str | None = None  # the exercise file it would have been, if that is known: "toy.word_agent"
 
 
 @dataclass

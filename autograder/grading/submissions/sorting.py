@@ -37,7 +37,7 @@ class _Work:
             try:
                 limit = MAX_NOTEBOOK if entry.path[-1].lower().endswith(".ipynb") else MAX_SOURCE
                 if self.budget <= 0:
-                    raise Unreadable("refused", f"the submission holds more than {MAX_ARCHIVE >> 20} MiB")
+                    raise Unreadable("refused", f"was not read: the submission holds more than {MAX_ARCHIVE >> 20} MiB")
                 data = entry.read(limit)
                 self.budget -= len(data)
                 self.sources[entry.path] = source_of(entry.path[-1], data)
@@ -78,7 +78,7 @@ def _told(work: _Work) -> list[Problem]:
         costly.append(Problem(name, "missing", f"holds no exercise file of the course (such as {example})"))
     told = costly + others
     more = len(told) - MAX_PROBLEMS
-    return told[:MAX_PROBLEMS] + ([Problem(name, "refused", f"and {more} more problems like these")] if more > 0 else [])
+    return told[:MAX_PROBLEMS] + ([Problem(name, "refused", f"has {more} more problems like these")] if more > 0 else [])
 
 
 def _code_files(entries: list[Entry], work: _Work, zips: int) -> list[Entry]:
@@ -175,10 +175,10 @@ def _take(module: str, entries: list[Entry], work: _Work) -> None:
         if set(other.path[:-1]) & SET_ASIDE or work.source(other) == source:
             continue
         if _rank(other) == _rank(best):
-            message = f"{other.shown} differs from it, and either could be {file}: send one of them"
+            message = f"differs from {other.shown}, and either could be {file}: send one of them"
             work.problems.append(Problem(best.shown, "error", message, module))
             return
-        work.problems.append(Problem(other.shown, "refused", f"not looked at: {best.shown} is taken for {file}"))
+        work.problems.append(Problem(other.shown, "refused", f"was not looked at: {best.shown} is taken for {file}"))
     if isinstance(source, Unreadable):
         work.problems.append(Problem(best.shown, source.status, source.message, module))
     else:
@@ -211,7 +211,8 @@ def _take_helpers(others: list[Entry], claims: dict[str, list[Entry]], work: _Wo
             work.submission.helpers.update(dict.fromkeys(names, source))
     if len(beside) > MAX_HELPERS:
         first = beside[MAX_HELPERS]
-        message = f"and {len(beside) - MAX_HELPERS - 1} more are left out: at most {MAX_HELPERS} files beside the exercise files"
+        more = len(beside) - MAX_HELPERS - 1
+        message = f"is left out, and so are {more} more: at most {MAX_HELPERS} files may lie beside the exercise files"
         work.problems.append(Problem(first.shown, "refused", message))
 
 

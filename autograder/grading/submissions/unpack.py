@@ -55,7 +55,7 @@ def list_folder(folder: Path, problems: list[Problem], limit: int = MAX_ENTRIES,
         try:
             names = sorted(os.listdir(place)) if above or only is None else [only]
         except OSError as error:
-            problems.append(Problem("/".join(above) or ".", "error", f"the folder cannot be opened ({error.strerror})"))
+            problems.append(Problem("/".join(above) or ".", "error", f"cannot be opened ({error.strerror})"))
             return
         for name in names:
             path = (*above, printable(name))
@@ -123,7 +123,7 @@ def list_zip(file: BinaryIO, problems: list[Problem], above: tuple[str, ...] = (
         parts = _parts(info)
         refused = _hostile(info, parts)
         if not refused and not info.is_dir() and times["/".join(parts)] > 1:
-            refused = "the zip holds this name twice"
+            refused = "stands twice in the zip"
         if refused:
             problems.append(Problem("/".join((*above, printable(info.orig_filename)[:200])), "refused", refused))
         elif parts and not any(map(ignored, parts)):
@@ -168,11 +168,11 @@ def _hostile(info: zipfile.ZipInfo, parts: list[str]) -> str | None:
     """Why an entry is refused by its name and kind, None if it is not."""
     name, mode = info.orig_filename.replace("\\", "/"), info.external_attr >> 16
     if "\0" in name:
-        return "its name holds a zero byte"
+        return "has a zero byte in its name"
     if name.startswith("/") or re.match(r"[A-Za-z]:", name):
-        return "its name is absolute"
+        return "has an absolute name"
     if ".." in parts:
-        return "its name leads out of the zip (..)"
+        return "has a name that leads out of the zip (..)"
     if len(parts) > MAX_DEPTH:
         return f"lies more than {MAX_DEPTH} folders deep"
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
@@ -191,7 +191,7 @@ def _refuse_overlaps(archive: zipfile.ZipFile, infos: list[zipfile.ZipInfo]) -> 
     spans = sorted((info.header_offset, info.header_offset + 30 + info.compress_size) for info in infos)
     starts = [start for start, _ in spans[1:]] + [archive.start_dir]
     if any(end > start for (_, end), start in zip(spans, starts)):
-        raise Unreadable("refused", "its entries overlap, as in a zip bomb")
+        raise Unreadable("refused", "has entries that overlap, as in a zip bomb")
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[int], bytes]:
