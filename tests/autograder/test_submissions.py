@@ -422,7 +422,7 @@ def test_entries_that_share_their_bytes(sent, course):
     tail = bytearray(data[end:])
     tail[8:20] = struct.pack("<HHII", count, count, len(listed) * count, start)
     write(sent, {"a.zip": data[:start] + listed * count + bytes(tail)})
-    only(read_submission(sent / "a.zip", course), "refused", "entries overlap")
+    only(read_submission(sent / "a.zip", course), "refused", "has entries that overlap")
 
 
 def test_encrypted_truncated_damaged_and_odd(sent, course):

@@ -25,7 +25,8 @@ def course(tmp_path, monkeypatch):
         (tmp_path / "solutions" / "toy" / f"{name}.py").write_text(f"where = 'reference {name}'\n")
     reference.source.cache_clear()
     workspace._compiled.cache_clear()
-    yield Course(tmp_path, [lesson(1, "toy/first.py"), lesson(2, "toy/second.py"), lesson(3, "toy/third.py"), lesson(4, "full/fourth.py")])
+    files = ("toy/first.py", "toy/second.py", "toy/third.py", "full/fourth.py")
+    yield Course(tmp_path, [lesson(number, file) for number, file in enumerate(files, start=1)])
     reference.source.cache_clear()
     workspace._compiled.cache_clear()
 
