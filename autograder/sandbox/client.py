@@ -15,6 +15,7 @@ from pathlib import Path
 from .errors import SandboxError
 from .executor import Reply
 from .messages import receive, send
+from .preload import libraries_for
 from .wire import MAX_BYTES
 
 ZYGOTE = Path(__file__).with_name("zygote.py")
@@ -40,7 +41,7 @@ class Sandbox:
         for name in ("empty", "scratch"):
             os.makedirs(os.path.join(self._folder, name), exist_ok=True)
         os.chmod(os.path.join(self._folder, "scratch"), 0o1777)
-        options = {"level": self._asked, "probes": self._probes}
+        options = {"level": self._asked, "probes": self._probes, "libraries": libraries_for(self._probes)}
         options |= {"empty_folder": self._folder + "/empty", "scratch": self._folder + "/scratch"}
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._errors = tempfile.TemporaryFile()

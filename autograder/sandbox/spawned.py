@@ -19,6 +19,7 @@ from .client import environment_of_server
 from .errors import SandboxError
 from .executor import Reply
 from .messages import LENGTH
+from .preload import libraries_for
 from .wire import MAX_BYTES
 
 WORKER = Path(__file__).with_name("worker.py")
@@ -68,7 +69,7 @@ class SpawnedWorkers:
 
 class _Worker:
     def __init__(self, probes: list[str]):
-        command = [sys.executable, "-I", str(WORKER), json.dumps(probes)]
+        command = [sys.executable, "-I", str(WORKER), json.dumps([probes, libraries_for(probes)])]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=environment_of_server())
         self.messages: queue.Queue[bytes | None] = queue.Queue()

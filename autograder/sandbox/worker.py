@@ -26,7 +26,7 @@ def main() -> None:
         answers.write(LENGTH.pack(len(data)) + data)
         answers.flush()
 
-    zygote.preload(json.loads(sys.argv[1]))
+    zygote.preload(*json.loads(sys.argv[1]))
     zygote.forget_the_course()
     send(b"ready")
     while True:

@@ -33,7 +33,7 @@ def main() -> None:
     if strict:
         layers += jail.enter_namespaces()
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
-    preload(options["probes"])
+    preload(options["probes"], options["libraries"])
     if strict:
         if "mount-namespace" in layers:
             try:
@@ -62,8 +62,8 @@ def main() -> None:
     serve(control, plan)
 
 
-def preload(probes: list[str]) -> None:
-    """Imports what every child would import: torch with one thread, the given code, the probes."""
+def preload(probes: list[str], libraries: list[str]) -> None:
+    """Imports what every child would import: torch with one thread, the given code, the probes, the libraries of the lessons."""
     import torch
 
     torch.set_num_threads(1)  # a thread pool does not survive a fork
@@ -77,6 +77,11 @@ def preload(probes: list[str]) -> None:
             importlib.import_module(f"{track}.given.{module.name}")
     for name in probes:
         importlib.import_module("autograder.probes." + name)
+    for name in libraries:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            continue  # not installed, or a name that is no module: the learner's file will say so itself
     warm_up()
 
 
