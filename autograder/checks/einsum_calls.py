@@ -50,11 +50,11 @@ class EinsumCheck(Check):
             return "unused", "it was not called"
         if len(calls) > 1:
             return "helped", "it was called more than once, and one call is enough"
-        equation, places = calls[0].get("equation"), calls[0].get("operands")
-        if not isinstance(places, list) or sorted(map(str, places)) != [str(i) for i in range(len(names))]:
+        equation, used = calls[0].get("equation"), calls[0].get("operands")
+        if not isinstance(used, list) or sorted(map(str, used)) != sorted(names):
             came = "they came, but something made of them, or not all" if len(names) > 1 else "it came, but something made of it"
             return "helped", f"it was not given {_listed(names)} as {came}"
-        summed = evaluate(equation, [case[names[i]] for i in places])
+        summed = evaluate(equation, [case[name] for name in used])
         if summed is None:
             return "helped", f"the equation {str(equation)[:64]!r} cannot be evaluated on the arguments"
         if difference(summed * case.get(self.factor, 1.0), expected[self.result], self.tolerance):

@@ -13,7 +13,7 @@ HINTS = {
     "missing-sum": "One sum is missing: a letter right of the arrow is not summed over.",
     "not-transposed": "Both sides of the arrow name the axes in the same order, so nothing moved.",
     "other-marginal": "This is the distribution of another variable: look which letter belongs to which axis.",
-    "reshape-is-not-transpose": "Right shape, but the numbers are in the old order: reshape cuts the same row anew, a transpose moves.",
+    "reshape-is-not-transpose": "Right shape, but the numbers kept their old order: reshape cuts a row anew, a transpose moves.",
     "batch-summed": "The batch was summed over. n is free: it has to stand right of the arrow as well.",
     "missing-scale": "The scores are not scaled: they need the factor 1 / sqrt(head_dim).",
     "scale-of-model-width": "You scaled by the width of the whole layer. A score is a sum of head_dim products.",
@@ -21,7 +21,7 @@ HINTS = {
     "cut-graph": "The output is right, but the weights pass no gradient on (`detach`, `no_grad`): queries and keys never learn.",
     "mask-ignored": "The mask changes nothing: hidden keys still get weight.",
     "mask-inverted": "The mask is read the wrong way round: True means hidden, False means visible.",
-    "mask-after-softmax": "Hidden weights were zeroed after the softmax, so the row no longer sums to 1. Hide the scores before it.",
+    "mask-after-softmax": "Hidden weights were zeroed after the softmax: the row no longer sums to 1. Hide the scores before it.",
     "mask-transposed": "mask[i, j] hides key j from query i. Yours hides key i from query j.",
     "nan-row": "A row of -inf has the softmax 0 / 0 = NaN. A query that sees no key gets the weights 0.",
     "uniform-row": "A query that sees no key attends to all alike: equal scores, however low, get equal weights. Set them to 0.",
@@ -525,6 +525,18 @@ class AttentionCheck(Check):
 
     tolerance = 1e-9  # two products and a softmax over at most 6 float64 numbers
 
+    def readable(self, mask=None):
+        """Two tokens, 1 and 2. Queries and keys (x, x, x, x), values (x, 2 x, 3 x, 4 x): scores 4 x_i x_j / sqrt(4)."""
+        weight = np.array([[1.0]] * 8 + [[1.0], [2.0], [3.0], [4.0]])
+        case = {"qkv": weight, "x": np.array([[[1.0], [2.0]]]), "upstream": np.ones((1, 2, 4))}
+        return case if mask is None else {**case, "mask": mask}
+
+    def readable_heads(self, mask=None):
+        """Two heads of width 1, added by `out`: one has scores x_i x_j and values x, the other scores 0 and values 10 x."""
+        case = {"qkv": np.array([[1.0], [0.0], [1.0], [1.0], [1.0], [10.0]]), "x": np.array([[[1.0], [2.0]]]), "heads": 2}
+        case |= {"out": np.array([[1.0, 1.0]]), "upstream": np.ones((1, 2, 1))}
+        return case if mask is None else {**case, "mask": mask}
+
     def drawn(self, rng, batch, tokens, dim, head_dim, heads=None, loud=1.0, mask=None):
         """One case with random weights. loud: factor on the weights; scores grow with its square."""
         width = head_dim * (heads or 1)
@@ -573,7 +585,7 @@ class HeadValues(AttentionCheck):
     probe = "self_attention"
 
     def cases(self, rng):
-        yield self.drawn(rng, batch=1, tokens=2, dim=3, head_dim=2)
+        yield self.readable()
         yield self.drawn(rng, batch=2, tokens=4, dim=3, head_dim=5)
         yield self.drawn(rng, batch=3, tokens=3, dim=3, head_dim=3)
         yield self.drawn(rng, batch=2, tokens=4, dim=3, head_dim=5, loud=30.0)  # scores in the thousands: exp alone overflows
@@ -597,7 +609,7 @@ class HeadMasked(AttentionCheck):
     probe = "self_attention"
 
     def cases(self, rng):
-        yield self.drawn(rng, batch=1, tokens=2, dim=3, head_dim=2, mask=causal(2))
+        yield self.readable(mask=causal(2))
         yield self.drawn(rng, batch=2, tokens=4, dim=3, head_dim=5, mask=causal(4))
         yield self.drawn(rng, batch=2, tokens=5, dim=3, head_dim=4, mask=scattered(rng, 2, 5, 5))
         yield self.drawn(rng, batch=3, tokens=3, dim=3, head_dim=3, mask=scattered(rng, 3, 3, 3))
@@ -624,13 +636,14 @@ class HeadHiddenRow(AttentionCheck):
     probe = "self_attention"
 
     def cases(self, rng):
-        yield self.drawn(rng, batch=1, tokens=2, dim=3, head_dim=2, mask=np.array([[True, True], [True, False]]))
+        yield self.readable(mask=np.array([[True, True], [True, False]]))
         yield self.drawn(rng, batch=2, tokens=4, dim=3, head_dim=5, mask=with_blind(rng, 2, 4))
         yield self.drawn(rng, batch=2, tokens=4, dim=3, head_dim=5, mask=np.ones((4, 4), bool))
 
     mistakes = [
         slip("nan-row", {HIDE: "scores.masked_fill(mask, -torch.inf)", ZERO: "weights"}),
         slip("uniform-row", {ZERO: "weights"}),
+        slip("mask-ignored", {HIDE: "scores", ZERO: "weights"}),
         slip("nan-gradient",
              {HIDE: "scores + torch.zeros_like(scores).masked_fill(mask, -torch.inf)",
               ZERO: "weights.nan_to_num()"}),
@@ -642,7 +655,7 @@ class HeadsValues(AttentionCheck):
     probe = "multi_head"
 
     def cases(self, rng):
-        yield self.drawn(rng, batch=1, tokens=2, dim=3, head_dim=1, heads=2)
+        yield self.readable_heads()
         yield self.drawn(rng, batch=2, tokens=4, dim=5, head_dim=6, heads=3)
         yield self.drawn(rng, batch=3, tokens=3, dim=3, head_dim=3, heads=3)
 
@@ -667,7 +680,7 @@ class HeadsMasked(AttentionCheck):
     probe = "multi_head"
 
     def cases(self, rng):
-        yield self.drawn(rng, batch=1, tokens=2, dim=3, head_dim=1, heads=2, mask=causal(2))
+        yield self.readable_heads(mask=causal(2))
         yield self.drawn(rng, batch=2, tokens=4, dim=5, head_dim=3, heads=2, mask=scattered(rng, 2, 4, 4))  # batch == heads
         yield self.drawn(rng, batch=2, tokens=4, dim=5, head_dim=6, heads=3, mask=scattered(rng, 2, 4, 4))
 
@@ -686,12 +699,13 @@ class HeadsHiddenRow(AttentionCheck):
     probe = "multi_head"
 
     def cases(self, rng):
-        yield self.drawn(rng, batch=1, tokens=2, dim=3, head_dim=1, heads=2, mask=np.array([[True, True], [True, False]]))
+        yield self.readable_heads(mask=np.array([[True, True], [True, False]]))
         yield self.drawn(rng, batch=2, tokens=4, dim=5, head_dim=6, heads=3, mask=with_blind(rng, 2, 4))
 
     mistakes = [
         slip("nan-row", {HIDES: "scores.masked_fill(hidden, -torch.inf)", ZEROS: "weights"}),
         slip("uniform-row", {ZEROS: "weights"}),
+        slip("mask-ignored", {HIDES: "scores", ZEROS: "weights"}),
         slip("nan-gradient",
              {HIDES: "scores + torch.zeros_like(scores).masked_fill(hidden, -torch.inf)",
               ZEROS: "weights.nan_to_num()"}),

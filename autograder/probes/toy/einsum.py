@@ -40,24 +40,25 @@ def _recorded(einsum):
 
 @contextmanager
 def listening(tensors, scaled=False):
-    """The list of einsum calls made inside: [{"equation": "ij,jk->ik", "operands": [0, 1]}], -1 for what is none of `tensors`.
+    """The list of einsum calls made inside, as in [{"equation": "ij,jk->ik", "operands": ["a", "b"]}].
 
-    scaled: a multiple of one of `tensors` counts as that tensor.
+    tensors: the arguments by name; what is none of them is called "?".
+    scaled: a multiple of an argument counts as that argument.
     """
     prepare()
     calls, before = [], getattr(_now, "recorder", None)
-    marks = [_mark(t) for t in tensors]
-    copies = [t.detach().clone() for t in tensors]
+    names = {_mark(tensor): name for name, tensor in tensors.items()}
+    copies = {name: tensor.detach().clone() for name, tensor in tensors.items()}
 
-    def place(operand):
-        if _mark(operand) in marks:
-            return marks.index(_mark(operand))
-        return next((i for i, t in enumerate(copies) if scaled and _is_multiple(operand, t)), -1)
+    def name_of(operand):
+        if _mark(operand) in names:
+            return names[_mark(operand)]
+        return next((name for name, copy in copies.items() if scaled and _is_multiple(operand, copy)), "?")
 
     def record(arguments):
         if len(calls) < MOST_CALLS:
             equation, operands = _in_letters(arguments)
-            calls.append({"equation": equation[:MOST_CHARACTERS], "operands": [place(o) for o in operands[:8]]})
+            calls.append({"equation": equation[:MOST_CHARACTERS], "operands": [name_of(o) for o in operands[:8]]})
 
     _now.recorder = record
     try:
@@ -107,9 +108,8 @@ def drill(name):
     """The probe of one drill: the case's tensors go in by position; out come the answer and the einsum calls that were made."""
 
     def probe(module, **case):
-        tensors = list(case.values())
-        with listening(tensors) as calls:
-            answer = getattr(module, name)(*tensors)
+        with listening(case) as calls:
+            answer = getattr(module, name)(*case.values())
         return {"answer": answer, "calls": calls}
 
     return probe
@@ -151,7 +151,7 @@ def attention_output(module, weights, v, upstream):
 def _differentiated(inputs, upstream, name, call, scaled):
     leaves = {key: tensor.requires_grad_() for key, tensor in inputs.items()}
     given = {key: leaf.clone() for key, leaf in leaves.items()}  # no leaves, so that a change in place is possible, and seen
-    with listening(list(given.values()), scaled) as calls:
+    with listening(given, scaled) as calls:
         answer = call(given)
     told = _told(name, answer, upstream, leaves)
     return {**told, "arguments_unchanged": all(torch.equal(given[k], leaves[k]) for k in leaves), "calls": calls}
@@ -187,9 +187,10 @@ def _attended(layer, weights, x, upstream, mask):
 
 
 def _told(name, answer, upstream, leaves):
-    """An answer with its dtype and its gradients, None where there is none: the loss behind them is sum(upstream * answer)."""
+    """An answer with its dtype and the gradients of sum(upstream * answer). Not to depend on a leaf is to have gradient 0."""
     gradients = dict.fromkeys(leaves)
     if isinstance(answer, torch.Tensor) and answer.requires_grad and answer.shape == upstream.shape:
         found = torch.autograd.grad((upstream * answer).sum(), list(leaves.values()), allow_unused=True)
         gradients = dict(zip(leaves, found))
+    gradients = {key: torch.zeros_like(leaves[key]) if found is None else found for key, found in gradients.items()}
     return {name: answer, "dtype": str(getattr(answer, "dtype", "none")), "gradient": gradients}
