@@ -1,8 +1,9 @@
 """What crosses the border: named values as JSON plus safetensors, in length-prefixed frames. No pickle, no classes.
 
 A value is None, a bool, a number, a string, a list, a dict with string keys, or an array. Arrays leave as safetensors and
-leave a placeholder in the JSON. What cannot be carried (a sparse or complex tensor, an object) is sent as a short description
-under "$odd", so that the message can say what came.
+leave a placeholder, {"$tensor": name}, in the JSON. What cannot be carried (a sparse or complex tensor, an object) is sent
+as a short description under "$odd", so that the message can say what came. Keys of a value's own dicts that begin with "$"
+travel with a second one.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ import numpy as np
 import safetensors.numpy
 
 MAX_BYTES = 4 * 1024 * 1024  # of one check's outputs; checked before anything is parsed
+MAX_FRAME = 16 * MAX_BYTES  # of any frame, the grader's own too
+MAX_FRAMES = 10_000  # that are read of one stream
 MAX_TENSORS = 4096
 MAX_DEPTH = 32
+INTEGERS = range(-(2**63), 2**64)  # what int64 and uint64 hold
 CARRIED = {"F64", "F32", "F16", "I64", "I32", "I16", "I8", "U8", "U16", "U32", "U64", "BOOL"}
 _HEAD = struct.Struct(">II")
 
@@ -42,16 +46,25 @@ def decode(frame: bytes) -> dict[str, Any]:
 
 
 def take(stream: bytes) -> tuple[dict[str, Any], bytes]:
-    """The values of the first frame of `stream`, and what follows it."""
-    if len(stream) < _HEAD.size:
+    """The values of the first frame of `stream`, and what follows it. Raises WireError as `decode` does."""
+    values, end = _take_at(stream, 0)
+    return values, stream[end:]
+
+
+def _take_at(stream: bytes, start: int) -> tuple[dict[str, Any], int]:
+    """The values of the frame that begins at `start`, and where it ends."""
+    if len(stream) - start < _HEAD.size:
         raise WireError("cut short")
-    text_length, packed_length = _HEAD.unpack_from(stream)
-    end = _HEAD.size + text_length + packed_length
-    if len(stream) < end or end > 16 * MAX_BYTES:
+    text_length, packed_length = _HEAD.unpack_from(stream, start)
+    middle = start + _HEAD.size + text_length
+    end = middle + packed_length
+    if end - start > MAX_FRAME:
+        raise WireError(f"a frame larger than {MAX_FRAME >> 20} MiB")
+    if len(stream) < end:
         raise WireError("cut short")
     try:
-        tree = json.loads(stream[_HEAD.size : _HEAD.size + text_length])
-        tensors = _tensors(bytes(stream[_HEAD.size + text_length : end]))
+        tree = json.loads(stream[start + _HEAD.size : middle])
+        tensors = _tensors(bytes(stream[middle:end]))
         values = _restore(tree, tensors, 0)
     except WireError:
         raise
@@ -59,15 +72,15 @@ def take(stream: bytes) -> tuple[dict[str, Any], bytes]:
         raise WireError(f"not a frame: {type(error).__name__}") from None
     if not isinstance(values, dict):
         raise WireError("not a frame: no names")
-    return values, stream[end:]
+    return values, end
 
 
 def frames(stream: bytes) -> list[dict[str, Any]]:
     """Every whole frame of `stream`; what follows the last whole one is dropped (a child may die while writing)."""
-    found = []
-    while stream:
+    found, at = [], 0
+    while at < len(stream) and len(found) < MAX_FRAMES:
         try:
-            values, stream = take(stream)
+            values, at = _take_at(stream, at)
         except WireError:
             break
         found.append(values)
@@ -79,10 +92,12 @@ def _flatten(value: Any, tensors: dict[str, np.ndarray], depth: int) -> Any:
         return {"$odd": "something nested too deeply"}
     if isinstance(value, np.generic) and value.dtype.kind in "biuf":
         value = value.item()
-    if value is None or type(value) in (bool, int, float, str):
-        return value if type(value) is not int or abs(value) < 2**63 else {"$odd": "an integer beyond 64 bits"}
+    if isinstance(value, str):
+        return str.__str__(value)  # np.str_, which np.random.choice gives back, is one
+    if value is None or type(value) in (bool, int, float):
+        return value if type(value) is not int or value in INTEGERS else {"$odd": "an integer beyond 64 bits"}
     if isinstance(value, dict):
-        return {str(k): _flatten(v, tensors, depth + 1) for k, v in value.items()}
+        return {_escaped(str(k)): _flatten(v, tensors, depth + 1) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [_flatten(v, tensors, depth + 1) for v in value]
     array = _as_array(value)
@@ -98,9 +113,13 @@ def _as_array(value: Any) -> np.ndarray | dict:
     if isinstance(value, (np.ndarray, np.generic)):
         array = np.asarray(value)
         if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
-            return {"$odd": f"an array of dtype {array.dtype}"}
+            return {"$odd": f"an array of dtype {array.dtype}"[:200]}
+        if array.nbytes > MAX_FRAME:  # a broadcast array can claim any size
+            return {"$odd": f"an array of dtype {array.dtype} and shape {array.shape}, larger than {MAX_FRAME >> 20} MiB"}
         return np.ascontiguousarray(array).reshape(array.shape)  # ascontiguousarray turns 0-d into 1-d
     if hasattr(value, "detach") and hasattr(value, "layout"):
+        if getattr(value, "is_nested", False):  # has no shape
+            return {"$odd": "a nested tensor"}
         words = f"tensor of dtype {value.dtype} and shape {tuple(value.shape)}"
         if value.is_meta or "strided" not in str(value.layout):
             return {"$odd": f"a {'meta' if value.is_meta else str(value.layout).removeprefix('torch.')} {words}"}
@@ -116,6 +135,8 @@ def _as_array(value: Any) -> np.ndarray | dict:
 def _tensors(packed: bytes) -> dict[str, np.ndarray]:
     if not packed:
         return {}
+    if len(packed) < 8:
+        raise WireError("hostile tensor header")
     (length,) = struct.unpack_from("<Q", packed)
     if length > len(packed) - 8:
         raise WireError("hostile tensor header")
@@ -135,5 +156,18 @@ def _restore(tree: Any, tensors: dict[str, np.ndarray], depth: int) -> Any:
     if isinstance(tree, dict):
         if set(tree) == {"$tensor"}:
             return tensors[tree["$tensor"]]
-        return {k: _restore(v, tensors, depth + 1) for k, v in tree.items()}
+        return {_printable(k[k.startswith("$$") :]): _restore(v, tensors, depth + 1) for k, v in tree.items()}
+    if isinstance(tree, str):
+        return _printable(tree)
+    if type(tree) is int and tree not in INTEGERS:
+        raise WireError("an integer beyond 64 bits")
     return tree
+
+
+def _escaped(key: str) -> str:
+    return "$" + key if key.startswith("$") else key
+
+
+def _printable(text: str) -> str:
+    """Text that every terminal and file takes: lone surrogates become question marks."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
