@@ -2,12 +2,8 @@
 
 import inspect
 
-import matplotlib.figure  # noqa: F401  loaded before the fork, so that no child pays for it
 import numpy as np
-import scipy.signal  # noqa: F401  likewise
 import torch
-
-from autograder.probes import refusal
 
 START = 6
 
@@ -81,7 +77,7 @@ def agent_logits(module, hidden_size, weights, previous, direction):
 def agent_probabilities(module, weights, previous):
     agent = module.Agent(hidden_size=len(weights["hidden.bias"])).double()
     agent.load_state_dict(weights, strict=False)
-    return {"logits": agent(previous), "probabilities": agent.probabilities(previous)}
+    return {"probabilities": agent.probabilities(previous)}
 
 
 def positive_mass(module, logits):
@@ -123,13 +119,13 @@ def baseline_trace(module, scores):
 
 
 def behaviour(module, logits, epsilon, mode):
+    """The probabilities and whether the logits are as they were; or the words in which a ValueError refuses the input."""
     before = logits.clone()
-    probabilities = module.behaviour_policy(logits, epsilon, mode)
-    return {"probabilities": probabilities, "logits_unchanged": bool(torch.equal(logits, before))}
-
-
-def behaviour_refusal(module, logits, epsilon, mode):
-    return refusal(lambda: module.behaviour_policy(logits, epsilon, mode))
+    try:
+        probabilities = module.behaviour_policy(logits, epsilon, mode)
+    except ValueError as error:
+        return {"refusal": str(error)[:300]}
+    return {"refusal": None, "probabilities": probabilities, "logits_unchanged": bool(torch.equal(logits, before))}
 
 
 def word_counts(module, logits, epsilon, mode, draws, repeats, seed):
