@@ -14,9 +14,8 @@ from pathlib import Path
 
 from .errors import SandboxError
 from .executor import Reply
-from .messages import receive, send
 from .preload import libraries_for
-from .wire import MAX_BYTES
+from .relay import relay
 
 ZYGOTE = Path(__file__).with_name("zygote.py")
 START_SECONDS = 120.0  # importing torch from a cold disk can take most of a minute
@@ -91,32 +90,40 @@ class Sandbox:
         return self._wait()["note"]
 
     def run(self, request: bytes, *, seconds: float, memory_mb: int) -> Reply:
-        """One request. If its supervisor is lost it is tried once more (with a new fork server if that is gone), then called crashed."""
+        """One request. If the fork server is lost it is tried once more with a new one, then called crashed."""
         for _ in range(2):
             self._wait()
             server = self._process
             try:
-                report, stream = self._exchange(request, seconds, memory_mb)
+                reply = self._exchange(request, seconds, memory_mb)
             except (OSError, EOFError):
                 self._replace(server)
                 continue
-            if report["outcome"] == "refused":
-                raise SandboxError(f"{report['detail']}: {report['printed']}")
-            if len(stream) > MAX_BYTES:
-                return Reply("flooded", b"", report["printed"], report["detail"], report["seconds"])
-            return Reply(report["outcome"], stream, report["printed"], report["detail"], report["seconds"])
-        return Reply("crashed", b"", detail="it took its supervisor with it, twice (out of memory?)")
+            if reply.outcome == "refused":
+                raise SandboxError(f"{reply.detail}: {reply.printed}")
+            return reply
+        return Reply("crashed", b"", detail="it took the fork server with it, twice (out of memory?)")
 
-    def _exchange(self, request: bytes, seconds: float, memory_mb: int) -> tuple[dict, bytes]:
+    def _exchange(self, request: bytes, seconds: float, memory_mb: int) -> Reply:
+        results, results_end = os.pipe()
+        printed, printed_end = os.pipe()
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        with mine:
-            with theirs, self._lock:
-                socket.send_fds(self._control, [b"run"], [theirs.fileno()])
-            mine.settimeout(seconds + 60)  # the supervisor answers at `seconds`; beyond this the machine itself hangs
-            send(mine, json.dumps({"seconds": seconds, "memory_mb": memory_mb}).encode())
-            send(mine, request)
-            report = json.loads(receive(mine))
-            return report, receive(mine)
+        try:
+            try:
+                with open(os.memfd_create("request"), "wb") as file:
+                    file.write(json.dumps({"seconds": seconds, "memory_mb": memory_mb}).encode() + b"\n" + request)
+                    file.flush()
+                    with self._lock:
+                        socket.send_fds(self._control, [b"run"], [file.fileno(), results_end, printed_end, theirs.fileno()])
+            finally:
+                theirs.close()
+                os.close(results_end)
+                os.close(printed_end)
+            return relay(results, printed, mine, seconds)
+        finally:
+            mine.close()  # ends the child if it still runs
+            os.close(results)
+            os.close(printed)
 
     def _replace(self, server: subprocess.Popen) -> None:
         """Starts a new fork server if this one has died and no other thread has done so."""

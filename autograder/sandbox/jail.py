@@ -8,7 +8,8 @@ import sys
 
 from . import kernel
 
-SCRATCH = "/scratch"
+SCRATCH_HOLDER = "/scratch"  # what Landlock names: each child mounts a scratch folder of its own beneath it
+SCRATCH = SCRATCH_HOLDER + "/work"
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random", "/dev/full")
 
 
@@ -58,7 +59,7 @@ def enter_jail(empty_folder: str) -> None:
     kernel.mount("tmpfs", empty_folder, "tmpfs", kernel.MS_NOSUID, "size=1m,mode=755")
     for path in (*library_folders(), *DEVICES, "/etc/ld.so.cache", "/etc/localtime"):
         _bring(path, empty_folder)
-    os.mkdir(empty_folder + SCRATCH, 0o777)
+    os.makedirs(empty_folder + SCRATCH, 0o755)
     os.mkdir(empty_folder + "/.old", 0o700)
     kernel.pivot_root(empty_folder, empty_folder + "/.old")
     os.chdir("/")

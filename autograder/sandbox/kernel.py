@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+from functools import lru_cache
 
 CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x20000, 0x8000000, 0x10000000, 0x20000000, 0x40000000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4, 8, 32, 4096, 16384, 1 << 18
@@ -17,6 +18,7 @@ SYS_MOUNT_SETATTR = 442  # this and the Landlock numbers are the same on every a
 ARCHITECTURE = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine().lower())
 
 
+@lru_cache(maxsize=1)
 def libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
@@ -41,6 +43,10 @@ def _checked(result: int, name: str) -> int:
 
 def unshare(flags: int) -> None:
     call("unshare", ctypes.c_int(flags))
+
+
+def setns(descriptor: int, kind: int) -> None:
+    call("setns", ctypes.c_int(descriptor), ctypes.c_int(kind))
 
 
 def prctl(option: int, value: int = 0, third=0) -> None:

@@ -36,23 +36,26 @@ def abi() -> int:
         return 0
 
 
-def restrict(readable: list[str], writable: list[str]) -> None:
-    """Confines this thread and all its children. Needs no_new_privs. Paths that do not exist are left out (and so forbidden)."""
+def ruleset(readable: list[str], writable: list[str]) -> int:
+    """A descriptor of the rules, to be made once and enforced by every child. Paths that do not exist stay forbidden."""
     version = abi()
     if version < 1:
         raise OSError("landlock: this kernel has none")
     handled = FIRST_ABI_RIGHTS | (REFER if version >= 2 else 0) | (TRUNCATE if version >= 3 else 0) | (IOCTL_DEV if version >= 5 else 0)
     rules = _Ruleset(handled, TCP_BIND_CONNECT if version >= 4 else 0, SCOPE_ABSTRACT_UNIX | SCOPE_SIGNAL if version >= 6 else 0)
     size = 8 if version < 4 else 16 if version < 6 else 24
-    ruleset = kernel.syscall(CREATE, ctypes.byref(rules), ctypes.c_size_t(size), ctypes.c_uint32(0), name="landlock_create_ruleset")
-    try:
-        for path in readable:
-            _allow(ruleset, path, READ_FILE | READ_DIR)
-        for path in writable:
-            _allow(ruleset, path, handled & ~EXECUTE & ~IOCTL_DEV)
-        kernel.syscall(RESTRICT, ctypes.c_int(ruleset), ctypes.c_uint32(0), name="landlock_restrict_self")
-    finally:
-        os.close(ruleset)
+    made = kernel.syscall(CREATE, ctypes.byref(rules), ctypes.c_size_t(size), ctypes.c_uint32(0), name="landlock_create_ruleset")
+    for path in readable:
+        _allow(made, path, READ_FILE | READ_DIR)
+    for path in writable:
+        _allow(made, path, handled & ~EXECUTE & ~IOCTL_DEV)
+    return made
+
+
+def enforce(made: int) -> None:
+    """Confines this thread and all it starts to a ruleset, for good. Needs no_new_privs."""
+    kernel.syscall(RESTRICT, ctypes.c_int(made), ctypes.c_uint32(0), name="landlock_restrict_self")
+    os.close(made)
 
 
 def _allow(ruleset: int, path: str, rights: int) -> None:

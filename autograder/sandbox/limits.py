@@ -12,6 +12,7 @@ from . import kernel, landlock, seccomp
 FILE_BYTES = 16 << 20  # the largest file the child may write
 OPEN_FILES = 128
 TASKS = 64  # threads: the filter allows no further processes
+HIGH_DESCRIPTOR = 200  # above all that the fork server has open beside its status sockets
 FIRST_UID = 0x60000000  # far beyond any real user; each child of root gets one of its own
 
 
@@ -20,8 +21,8 @@ class Plan:
     """Which protections are to be applied. `layers` is what results report; a layer that cannot be applied ends the child."""
 
     layers: list[str] = field(default_factory=list)
-    readable: list[str] = field(default_factory=list)
     scratch: str = ""
+    ruleset: int = -1  # Landlock's, made once by the fork server
     base_bytes: int = 0  # address space of the fork server before any learner code
 
     def has(self, layer: str) -> bool:
@@ -35,10 +36,10 @@ def level_of(layers: list[str]) -> str:
     return "full" if {"rlimits", "no_new_privs", "landlock"} <= set(layers) and apart and own_user else "process"
 
 
-def confine(plan: Plan, seconds: float, memory_mb: int, uid: int) -> None:
+def confine(plan: Plan, seconds: float, memory_mb: int, uid: int, ruleset: int) -> None:
     """Run in the child before any learner code. Raises OSError if a layer of the plan cannot be applied: then nothing is run.
 
-    `uid`: the user a child of root becomes; its own, so that limits counted per user are its own too.
+    `uid`: the user a child of root becomes; its own, so that limits counted per user are its own too. `ruleset`: a copy of the plan's.
     """
     os.setsid()
     set_limits(plan, seconds, memory_mb)
@@ -53,9 +54,14 @@ def confine(plan: Plan, seconds: float, memory_mb: int, uid: int) -> None:
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
         kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
     if plan.has("landlock"):
-        landlock.restrict(plan.readable, [plan.scratch, "/dev/null"])
+        landlock.enforce(ruleset)
     if plan.has("seccomp"):
         seccomp.install()
+
+
+def highest_descriptor() -> int:
+    """One above any descriptor that can be open."""
+    return min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 1 << 20)
 
 
 def set_limits(plan: Plan, seconds: float, memory_mb: int) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import struct
+from functools import lru_cache
 
 from . import kernel
 
@@ -40,6 +41,7 @@ class _Program(ctypes.Structure):
     _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
 
 
+@lru_cache(maxsize=1)
 def program(architecture: str) -> bytes:
     """The filter as BPF instructions of 8 bytes: (code, jump if true, jump if false, operand)."""
     column = 0 if architecture == "x86_64" else 1

@@ -1,78 +1,152 @@
-"""One supervisor a check: reads the request, forks the confined child, relays its bytes up to a cap, ends it on time, reports."""
+"""The fork server's loop: one confined child a check, killed when the grader hangs up, reaped when it ends.
+
+For each check the grader passes four descriptors: the request to be read, the pipe for results, the pipe for what is printed,
+and a status socket. The server reads none of the first three: the child does. So no submission's bytes enter the server's memory,
+which all later children inherit. The grader keeps the clock and counts the bytes; closing its end of the status socket is how it
+ends a child, and how everything ends if the grader itself dies.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-import resource
 import selectors
 import signal
 import socket
 import sys
-import time
 
 from . import jail, kernel, limits
-from .messages import receive, send
-from .wire import MAX_BYTES
 
-PRINTED_BYTES = 8192  # of what learner code prints; the rest is read and thrown away
 REFUSED_EXIT = 97  # the child could not be confined, so nothing was run
+DESCRIPTORS = 4
+RESULTS_AT = 3  # the child's descriptor for results
 
 
-def supervise(line: socket.socket, plan: limits.Plan) -> None:
-    """Serves one request on `line`: length, options (JSON), length, request -> length, report (JSON), length, output."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    options = json.loads(receive(line))
-    request = receive(line)
-    started = time.monotonic()
-    if plan.has("pid-namespace"):
-        kernel.unshare(kernel.CLONE_NEWPID)
-    if plan.has("own-root"):
-        jail.mount_scratch()
-    result_in, result_out = os.pipe()
-    printed_in, printed_out = os.pipe()
-    uid = limits.FIRST_UID + os.getpid()
-    child = os.fork()
-    if child == 0:
-        _child(line, plan, options, request, result_out, printed_out, uid)
-    os.close(result_out)
-    os.close(printed_out)
-    deadline = started + options["seconds"]
-    outcome, output, printed = _relay(line, child, result_in, printed_in, deadline)
-    os.kill(child, signal.SIGKILL)
-    if not plan.has("pid-namespace"):
-        _kill_group(child)
-    _, status = os.waitpid(child, 0)
-    report = {"outcome": outcome, "detail": "", "printed": printed.decode("utf-8", "replace"), "seconds": time.monotonic() - started}
-    if outcome == "ended":
-        report["outcome"], report["detail"] = _how_it_ended(output, status)
-    send(line, json.dumps(report).encode())
-    send(line, bytes(output))
+class Supervisor:
+    """Serves the control socket until the grader closes it."""
+
+    def __init__(self, control: socket.socket, plan: limits.Plan, own_pid_namespace: int | None):
+        self.control, self.plan, self.own_pid_namespace = control, plan, own_pid_namespace
+        self.selector = selectors.DefaultSelector()
+        self.children: dict[int, socket.socket] = {}  # pid -> its status socket
+        self.count = 0
+
+    def loop(self) -> None:
+        bell, ringer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else os.pipe()
+        os.set_blocking(ringer, False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(ringer, warn_on_full_buffer=False)
+        self.selector.register(self.control, selectors.EVENT_READ)
+        self.selector.register(bell, selectors.EVENT_READ)
+        while True:
+            for key, _ in self.selector.select():
+                if key.fileobj is self.control:
+                    self._start()
+                elif key.fd == bell:
+                    os.read(bell, 4096)
+                    self._reap()
+                elif key.data in self.children:  # the grader hung up on this one
+                    self.selector.unregister(key.fileobj)
+                    self._kill(key.data)
+
+    def _start(self) -> None:
+        message, descriptors, _, _ = socket.recv_fds(self.control, 16, DESCRIPTORS)
+        if not message:
+            for child in self.children:
+                self._kill(child)
+            os._exit(0)
+        status = socket.socket(fileno=descriptors[3])
+        self.count += 1
+        child = self._fork()
+        if child == 0:
+            _become_child(self.plan, *descriptors[:3], limits.FIRST_UID + self.count % 0x1000000)
+        for descriptor in descriptors[:3]:
+            os.close(descriptor)
+        self.children[child] = status
+        self.selector.register(status, selectors.EVENT_READ, child)
+
+    def _fork(self) -> int:
+        """A child that is the first process of a PID namespace of its own: when it ends, the kernel ends all it started."""
+        if self.own_pid_namespace is None:
+            return os.fork()
+        kernel.unshare(kernel.CLONE_NEWPID)  # holds for children to come, and may be asked for once ...
+        child = os.fork()
+        if child:
+            kernel.setns(self.own_pid_namespace, kernel.CLONE_NEWPID)  # ... unless it is taken back
+        return child
+
+    def _kill(self, child: int) -> None:
+        if self.own_pid_namespace is None:
+            _ignoring_absence(os.killpg, child)  # the child leads a session of its own
+        _ignoring_absence(os.kill, child)
+
+    def _reap(self) -> None:
+        while self.children:
+            child, code = os.waitpid(-1, os.WNOHANG)
+            if not child:
+                return
+            status = self.children.pop(child, None)
+            if status is None:
+                continue
+            if self.own_pid_namespace is None:
+                _ignoring_absence(os.killpg, child)
+            try:
+                self.selector.unregister(status)
+            except KeyError:
+                pass  # it was hung up on
+            try:
+                status.send(json.dumps(_how_it_ended(code)).encode())
+            except OSError:
+                pass
+            status.close()
 
 
-def _child(line, plan, options, request, result_out, printed_out, uid):
+def _ignoring_absence(kill, pid: int) -> None:
+    try:
+        kill(pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+def _how_it_ended(status: int) -> dict:
+    if os.WIFEXITED(status):
+        if os.WEXITSTATUS(status) == REFUSED_EXIT:
+            return {"outcome": "refused", "detail": "the sandbox could not be closed around it"}
+        return {"outcome": "crashed", "detail": f"it called exit (code {os.WEXITSTATUS(status)})"}
+    number = os.WTERMSIG(status)
+    name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
+    meaning = {"SIGSEGV": "a memory fault", "SIGXCPU": "out of processor time", "SIGXFSZ": "a file too large", "SIGKILL": "killed"}.get(name)
+    return {"outcome": "crashed", "detail": f"ended by {name}" + (f" ({meaning})" if meaning else "")}
+
+
+def _become_child(plan: limits.Plan, request_from: int, results: int, printed: int, uid: int):
     """Never returns. Until `confine` is through, this is still our code; after it, nothing here is trusted."""
     code = REFUSED_EXIT
     try:
-        line.close()
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(printed_out, 1)
-        os.dup2(printed_out, 2)
-        os.dup2(result_out, 3)
-        os.closerange(4, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        signal.set_wakeup_fd(-1)
+        options, request = _read_request(request_from)
+        for source, target in ((os.open(os.devnull, os.O_RDONLY), 0), (printed, 1), (printed, 2)):
+            os.dup2(source, target)
+        kept = os.dup2(results, limits.HIGH_DESCRIPTOR)  # out of the way while 3 and 4 may still be in use
+        ruleset = os.dup2(plan.ruleset, kept + 1) if plan.ruleset >= 0 else -1
+        os.closerange(3, kept)
+        os.dup2(kept, RESULTS_AT)
+        os.close(kept)
+        os.closerange(kept + 2, limits.highest_descriptor())
         sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
         sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
+        for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        if plan.has("own-root"):
+            jail.mount_scratch()
         os.chdir(plan.scratch)
         os.environ.update({"HOME": plan.scratch, "TMPDIR": plan.scratch, "MPLCONFIGDIR": plan.scratch})
         os.umask(0o077)
-        for number in (signal.SIGCHLD, signal.SIGINT):
-            signal.signal(number, signal.SIG_DFL)
-        limits.confine(plan, options["seconds"], options["memory_mb"], uid)
+        limits.confine(plan, options["seconds"], options["memory_mb"], uid, ruleset)
         code = 1
         from .child import serve
 
-        serve(request, lambda data: _write_all(3, data))
+        serve(request, lambda data: _write_all(RESULTS_AT, data))
         code = 0
     except BaseException as error:
         if code == REFUSED_EXIT:
@@ -81,66 +155,20 @@ def _child(line, plan, options, request, result_out, printed_out, uid):
         os._exit(code)
 
 
-def _relay(line, child, result_in, printed_in, deadline):
-    """Bytes from the child until it closes its end, the cap, the deadline, or the grader's hanging up."""
-    output, printed, outcome = bytearray(), bytearray(), "ended"
-    with selectors.DefaultSelector() as selector:
-        for source in (result_in, printed_in, line):
-            selector.register(source, selectors.EVENT_READ)
-        result_open = True
-        while result_open:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return "timeout", output, printed
-            for key, _ in selector.select(left):
-                if key.fileobj is line:  # the grader never speaks twice: it hung up
-                    os.kill(child, signal.SIGKILL)
-                    os._exit(0)
-                data = os.read(key.fd, 1 << 16)
-                if not data:
-                    selector.unregister(key.fileobj)
-                    result_open = result_open and key.fd != result_in
-                elif key.fd == result_in:
-                    output += data
-                    if len(output) > MAX_BYTES:
-                        return "flooded", output[:0], printed
-                else:
-                    printed += data[: PRINTED_BYTES - len(printed)]
-    while len(printed) < PRINTED_BYTES and _readable(printed_in):
-        data = os.read(printed_in, PRINTED_BYTES - len(printed))
-        if not data:
-            break
-        printed += data
-    return outcome, output, printed
+def _read_request(descriptor: int) -> tuple[dict, bytes]:
+    """Options as one line of JSON, then the request."""
+    with open(descriptor, "rb") as file:
+        file.seek(0)
+        return json.loads(file.readline()), file.read()
 
 
-def _readable(descriptor: int) -> bool:
-    with selectors.DefaultSelector() as selector:
-        selector.register(descriptor, selectors.EVENT_READ)
-        return bool(selector.select(0))
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
 
 
-def _how_it_ended(output: bytearray, status: int) -> tuple[str, str]:
-    if os.WIFEXITED(status) and os.WEXITSTATUS(status) == REFUSED_EXIT and not output:
-        return "refused", "the sandbox could not be closed around it"
-    if output.endswith(b'{"done": true}'):
-        return "finished", ""
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
-        meaning = {"SIGSEGV": "a memory fault", "SIGXCPU": "out of processor time", "SIGXFSZ": "a file too large"}.get(name, "")
-        return "crashed", f"ended by {name}" + (f" ({meaning})" if meaning else "")
-    return "crashed", f"it called exit (code {os.WEXITSTATUS(status)})"
-
-
-def _kill_group(child: int) -> None:
-    try:
-        os.killpg(child, signal.SIGKILL)  # the child leads a session of its own
-    except (ProcessLookupError, PermissionError):
-        pass
-
-
-def unreadable_libraries(plan: limits.Plan) -> str:
+def unreadable_libraries() -> str:
     """A note if a child with another user could not read Python's own files (a Python below /root, say)."""
     for folder in jail.library_folders():
         path = folder
@@ -149,9 +177,3 @@ def unreadable_libraries(plan: limits.Plan) -> str:
                 return f"{path} is closed to other users, so late imports fail: install Python elsewhere or grade as an ordinary user"
             path = os.path.dirname(path)
     return ""
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]

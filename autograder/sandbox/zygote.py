@@ -1,8 +1,7 @@
 """The fork server: a process of its own that imports torch once, knows no answers, and forks one supervised child a check.
 
-Started as `python -I zygote.py`, with a control socket as file descriptor 3. Each message on it carries one socket, over which
-one request comes and one reply goes; the fork server itself reads neither, so nothing of one submission stays in its memory for
-the next. It enters its namespaces before any import that could start a thread, and its jail after the libraries are loaded.
+Started as `python -I zygote.py`, with a control socket as file descriptor 3. It enters its namespaces before any import that could
+start a thread, loads the libraries, enters its jail, and then serves (see `supervisor`).
 """
 
 from __future__ import annotations
@@ -28,19 +27,22 @@ def main() -> None:
     from autograder.sandbox import jail, kernel, landlock, limits, seccomp, supervisor
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the grader's to handle; it closes the control socket
-    layers, refused = [], ""
+    layers: list[str] = []
+    note = ""
     strict = options["level"] == "full" and sys.platform == "linux"
     if strict:
+        own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY)
         layers += jail.enter_namespaces()
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
     preload(options["probes"], options["libraries"])
+    base_bytes = address_space()
     if strict:
         if "mount-namespace" in layers:
             try:
                 jail.enter_jail(options["empty_folder"])
                 layers.append("own-root")
             except OSError as error:
-                refused = f"no root of its own ({error})"
+                note = f"no root of its own ({error})"
         layers += ["rlimits", "no_new_privs", "capabilities"]
         layers += ["landlock"] if landlock.abi() else []
         layers += ["landlock-scopes"] if landlock.abi() >= 6 else []
@@ -52,14 +54,18 @@ def main() -> None:
     else:
         layers += ["rlimits"] if os.name == "posix" else []
     forget_the_course()
-    scratch = jail.SCRATCH if "own-root" in layers else options["scratch"]
-    plan = limits.Plan(layers, [*jail.readable()] if strict else [], scratch, address_space())
-    if "own-root" not in layers and "uid-drop" in layers:
-        refused = refused or supervisor.unreadable_libraries(plan)
+    plan = limits.Plan(layers, jail.SCRATCH if "own-root" in layers else options["scratch"], base_bytes=base_bytes)
+    if "landlock" in layers:
+        writable = jail.SCRATCH_HOLDER if "own-root" in layers else options["scratch"]
+        plan.ruleset = landlock.ruleset(jail.readable(), [writable, "/dev/null"])
+    if "uid-drop" in layers and "own-root" not in layers:
+        note = note or supervisor.unreadable_libraries()
     control = socket.socket(fileno=CONTROL)
-    ready = {"layers": layers, "level": limits.level_of(layers), "note": refused, "python": sys.version.split()[0]}
+    ready = {"layers": layers, "level": limits.level_of(layers), "note": note, "python": sys.version.split()[0]}
     control.send(json.dumps(ready).encode())
-    serve(control, plan)
+    gc.collect()
+    gc.freeze()  # the children's collector leaves these pages alone, and so they stay shared
+    supervisor.Supervisor(control, plan, own_pid_namespace if "pid-namespace" in layers else None).loop()
 
 
 def preload(probes: list[str], libraries: list[str]) -> None:
@@ -128,26 +134,6 @@ def address_space() -> int:
             return int(file.read().split()[0]) * resource.getpagesize()
     except (OSError, ImportError):
         return 0
-
-
-def serve(control: socket.socket, plan) -> None:
-    from autograder.sandbox import supervisor
-
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # supervisors are reaped by the kernel
-    gc.collect()
-    gc.freeze()  # the children's collector leaves these pages alone, and so they stay shared
-    while True:
-        message, descriptors, _, _ = socket.recv_fds(control, 16, 1)
-        if not message:
-            os._exit(0)
-        if os.fork() == 0:
-            try:
-                control.close()
-                supervisor.supervise(socket.socket(fileno=descriptors[0]), plan)
-            finally:
-                os._exit(0)
-        for descriptor in descriptors:
-            os.close(descriptor)
 
 
 if __name__ == "__main__":
