@@ -127,6 +127,12 @@ def test_integers_must_be_the_same_however_loose_the_tolerance():
     assert difference(array(2**53 + 1, dtype=np.int64), array(2**53, dtype=np.int64), 1e-9) is not None
 
 
+def test_a_truth_written_in_whole_numbers_takes_floats_within_the_tolerance():
+    assert difference(array(1 + 1e-12, -1 + 1e-12), [1, -1], 1e-9) is None
+    assert difference(array(1, -1, dtype=np.int64), [1 + 1e-12, -1.0], 1e-9) is None
+    assert difference(array(1 + 1e-6, -1), [1, -1], 1e-9) is not None
+
+
 def test_integers_beyond_64_bits_are_no_answer():
     for got in (10**30, [10**30], [1, 10**400], {"x": 10**30}):
         assert difference(got, 1.0, 1e-9) is not None and difference(got, [1.0, 2.0], 1e-9) is not None
