@@ -102,7 +102,7 @@ def progress(as_json: bool = typer.Option(False, "--json", help="Print it as JSO
     """How far you are, lesson by lesson."""
     course = courses.load()
     state = up_to_date(course)
-    rows = [_lesson_row(lesson, state) for lesson in course.lessons]
+    rows = [lesson_row(lesson, state) for lesson in course.lessons]
     if as_json:
         print(json.dumps({"schema": 1, "lessons": rows}, indent=1))
         return
@@ -127,7 +127,7 @@ def show_progress(rows: list[dict]) -> None:
     console.print(f"\n[bold]{score:g} of {full:g} points[/bold]. `climb next` says where to go on.")
 
 
-def _lesson_row(lesson: Lesson, state: Progress) -> dict:
+def lesson_row(lesson: Lesson, state: Progress) -> dict:
     entries = [state.entry(exercise) for exercise in lesson.exercises]
     return {
         "lesson": lesson.number,

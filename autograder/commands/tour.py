@@ -1,6 +1,124 @@
-"""`climb tour`."""
+"""`climb tour`: what the course is, in under two minutes: an agent learns, two submissions are graded, progress is shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
 import typer
+
+from autograder import course as courses
+from autograder.course import Course
+
+SEED = 0
+ITERATIONS = 300
+LEARNING_RATE = 1e-2
+SHOWN = ("policy_loss", "Baseline.update", "Baseline.get")  # of lesson 3: what the two submissions are asked
+SHOWN_MISTAKES = (("policy_loss", "flipped-sign"), ("Baseline.update", "counts-twice"))
 
 
 def register(app: typer.Typer) -> None:
-    pass
+    app.command("tour")(tour)
+
+
+def tour() -> None:
+    """See the course at work: an agent learns, a right and a wrong file are graded, your progress is shown."""
+    from rich.console import Console
+
+    from autograder.commands.release import need_solutions
+    from autograder.sandbox import open_sandbox
+
+    course, console = courses.load(), Console()
+    need_solutions("tour")
+    with open_sandbox(["toy.word_agent"]) as sandbox:  # starts while the agent trains
+        console.rule("1  An agent learns to speak kindly")
+        show_training(console, course.root / "runs" / "tour")
+        console.rule("2  Two submissions are graded")
+        show_grading(console, course, sandbox)
+    console.rule("3  Your progress")
+    show_progress(console, course)
+
+
+def show_training(console, folder: Path) -> None:
+    """Lesson 3's agent, trained by the reference solution; the picture's path is printed."""
+    from autograder.sandbox import compiler
+
+    compiler.postpone()
+    import torch
+
+    from solutions.toy import word_agent
+    from toy.given.words import START, WORDS, Critic
+
+    torch.manual_seed(SEED)
+    agent = word_agent.Agent()
+    start = torch.tensor([START])
+    positive = []
+
+    def note(agent) -> None:
+        with torch.no_grad():
+            positive.append(float(word_agent.positive_probability(agent(start)[0])))
+
+    note(agent)
+    optimizer = torch.optim.Adam(agent.parameters(), lr=LEARNING_RATE)
+    losses, _ = word_agent.train(agent, Critic(), optimizer, word_agent.Baseline(), 0.0, ITERATIONS, SEED, after_step=note)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "word_agent.png"
+    word_agent.plot_training(losses, positive[1:]).savefig(path, dpi=120)
+    console.print(f"Six words: {', '.join(WORDS)}. The agent says one, hears +1 or -1, and takes a step of REINFORCE.")
+    console.print(f"P(positive), exactly:  {sparkline(positive)}  {positive[0]:.3f} -> {positive[-1]:.3f} in {ITERATIONS} steps")
+    console.print(f"The picture: {path}", soft_wrap=True)
+
+
+def sparkline(values: list[float], width: int = 40) -> str:
+    """Probabilities as a line of blocks, from nothing at 0 to full at 1."""
+    blocks = " ▁▂▃▄▅▆▇█"
+    at = [values[round(i * (len(values) - 1) / (width - 1))] for i in range(width)]
+    return "".join(blocks[min(8, round(value * 8))] for value in at)
+
+
+def show_grading(console, course: Course, sandbox) -> None:
+    """The reference beside an edit of it with known mistakes, through the same sandbox that grades a class."""
+    from rich.columns import Columns
+    from rich.console import Group
+    from rich.panel import Panel
+    from rich.text import Text
+
+    from autograder import reference
+    from autograder.grading.grade import Grader
+    from autograder.grading.submissions import Submission
+    from autograder.reports import terminal
+
+    module = "toy.word_agent"
+    exercises = [exercise for exercise in course.lesson_of(module).exercises if exercise.name in SHOWN]
+    right = reference.source(module)
+    wrong = right
+    for exercise, name in SHOWN_MISTAKES:
+        wrong = reference.edited(wrong, edit_named(exercises, exercise, name).replacements)
+    grader = Grader(course, sandbox)
+    console.print(f"Each check runs in a process of its own, cut off by: {', '.join(sandbox.layers)}.")
+    panels = []
+    for name, text in (("anna", right), ("ben", wrong)):
+        result = grader.grade(Submission(name, {module: text}), exercises)
+        parts = []
+        for row in result["exercises"]:
+            parts.append(terminal.exercise_line(row))
+            if row["status"] != "passed":
+                parts.append(terminal.explanation(row))
+                parts.append(Text())
+        title = f"{name}: {result['score']:g} of {result['max_score']:g} points"
+        panels.append(Panel(Group(*parts), title=title, width=min(64, max(40, console.width // 2 - 1))))
+    console.print(Columns(panels))
+    console.print("Ben's mistakes are named, because the grader knows what learners who make them would answer.")
+
+
+def edit_named(exercises, exercise: str, name: str):
+    checks = [check for e in exercises if e.name == exercise for check in e.checks]
+    return next(wrong for check in checks for wrong in check.mistakes if wrong.id == name)
+
+
+def show_progress(console, course: Course) -> None:
+    from autograder.commands.learn import lesson_row, show_progress
+    from autograder.progress import Progress
+
+    state = Progress(course.root)
+    show_progress([lesson_row(lesson, state) for lesson in course.lessons])
+    console.print("Start with `climb next`, or read [cyan]lessons/01-einsum/lesson.md[/cyan].")

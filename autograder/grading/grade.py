@@ -53,6 +53,7 @@ class Grader:
 
     def grade(self, submission: Submission, exercises: list[Exercise], pool: ThreadPoolExecutor | None = None) -> dict:
         """The result of one submission; its checks run side by side in `pool` (one of `jobs` threads if None)."""
+        level, layers = self.executor.level, list(self.executor.layers)  # waits until the sandbox has started
         started = time.perf_counter()
         if pool is None:
             with ThreadPoolExecutor(self.jobs) as own:
@@ -63,8 +64,8 @@ class Grader:
             "schema": 1,
             "submission": submission.name,
             "grader": __version__,
-            "sandbox": self.executor.level,
-            "layers": list(self.executor.layers),
+            "sandbox": level,
+            "layers": layers,
             "seed": "public" if self.public else seed_name(self.seed),
             "score": _points(sum(row["score"] for row in rows)),
             "max_score": _points(sum(row["max_score"] for row in rows)),
