@@ -33,7 +33,7 @@ def worlds(rng):
     yield {"theta": EXAMPLE, "rewards": EXAMPLE_REWARDS, "context_probs": EXAMPLE_CONTEXTS}
     yield {"theta": table(rng, 4, 3), "rewards": rng.uniform(1, 10, (4, 3)), "context_probs": np.array([0.1, 0.2, 0.3, 0.4])}
     yield {"theta": table(rng, 3, 5), "rewards": rng.normal(size=(3, 5)), "context_probs": rng.dirichlet(np.ones(3))}
-    yield {"theta": LARGE, "rewards": rng.uniform(1, 10, (4, 3)), "context_probs": np.array([0.1, 0.2, 0.3, 0.4])}
+    yield {"theta": LARGE, "rewards": rng.uniform(1, 10, (4, 3)), "context_probs": np.array([0.25, 0.25, 0.0, 0.5])}
 
 
 def derivative(objective, theta):
@@ -148,9 +148,9 @@ class ScoreRefuses(Refuses):
     def cases(self, rng):
         good = {"theta": EXAMPLE, "xs": np.array([0, 1]), "ys": np.array([2, 0])}
         for argument, bad in (
-            ("xs", np.array([0, 2])), ("xs", np.array([-1, 1])), ("ys", np.array([0, 3])), ("ys", np.array([-1, 0])),
-            ("ys", np.array([0])), ("xs", np.zeros(0, int)), ("xs", np.array([0.0, 1.0])), ("xs", np.array([[0, 1]])),
-            ("theta", EXAMPLE[0]),
+            ("xs", np.array([0, 2])), ("xs", np.array([9, 0])), ("xs", np.array([-1, 1])), ("ys", np.array([0, 3])),
+            ("ys", np.array([-1, 0])), ("ys", np.array([0])), ("xs", np.zeros(0, int)), ("xs", np.array([0.0, 1.0])), ("xs", np.array([[0, 1]])),
+            ("theta", EXAMPLE[0]), ("theta", EXAMPLE[None]),
         ):  # fmt: skip
             yield {"function": "score", "good": good, "argument": argument, "bad": bad}
 
