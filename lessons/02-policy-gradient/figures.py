@@ -1,7 +1,6 @@
 """The numbers and pictures of lesson 2.   python lessons/02-policy-gradient/figures.py
 
-Prints every number the text quotes and writes the PNGs beside this file (about 15 s). It runs on the reference where that is at
-hand, and otherwise on your own toy/policy_gradient.py: then the pictures are yours.
+Prints every number the text quotes and writes the PNGs beside this file (about 15 s), by the reference's functions.
 """
 
 import sys
@@ -21,16 +20,6 @@ UPDATES, RUNS, LEARNING_RATE = 300, 40, 0.1
 BATCHES, OWN_LEARNING_RATE = 1000, 0.5
 COLOURS = {"none": "#c0392b", "value": "#2471a3", "optimal": "#1e8449", "mle": "#7d6608"}
 LABELS = {"none": "no baseline", "value": "b = V(x)", "optimal": "b = b*(x)", "mle": "MLE on the data"}
-
-
-def library():
-    """The module whose functions are drawn: the reference, or the learner's file where the reference is not shipped."""
-    sys.path.insert(0, str(HERE.parents[1]))
-    try:
-        from solutions.toy import policy_gradient
-    except ModuleNotFoundError:
-        from toy import policy_gradient
-    return policy_gradient
 
 
 def values(policy):
@@ -122,7 +111,7 @@ def exact_numbers(pg):
     guess = np.array([9.0, 8.0, 8.0])  # an action-dependent "baseline" for the first context
     prompt_model = np.array([0.8, 0.2])
     surrogate = surrogate_run(pg)
-    numbers = {"policy rows": row(policy[0]) + " " + row(policy[1])}
+    numbers = {"policy rows": f"{row(policy[0])} and {row(policy[1])}"}
     numbers |= {f"score {word}": row(s) for word, s in zip(WORDS, scores)}
     for name, b in (("none", 0.0), ("V", value[0])):
         numbers |= {f"estimate {word}, {name}": row(r * s) for word, r, s in zip(WORDS, REWARDS[0] - b, scores)}
@@ -321,7 +310,9 @@ def row(numbers):
 
 
 def main():
-    pg = library()
+    sys.path.insert(0, str(HERE.parents[1]))
+    from solutions.toy import policy_gradient as pg
+
     found = measure(pg)
     for name, text in (exact_numbers(pg) | measured_numbers(pg, found)).items():
         print(f"{name:<48}{text}")

@@ -293,6 +293,13 @@ def test_the_measured_numbers_of_the_text(figures):
     assert (np.abs(drift.mean(axis=0)) < 4 * drift.std(axis=0, ddof=1) / np.sqrt(figures.RUNS)).all()
 
 
+def test_the_loop_printed_in_the_text_is_the_one_that_was_measured(figures):
+    (listing,) = re.findall(r"```python\n(.*?)```", (LESSON / "lesson.md").read_text(encoding="utf-8"), re.DOTALL)
+    names = {}
+    exec(listing.replace("from toy.", "from solutions.toy."), names)
+    assert np.allclose(names["theta"], figures.learn(pg, "value", 0)[-1], rtol=EXACT)
+
+
 def test_equations_and_pictures_the_text_speaks_of_exist():
     tags = re.findall(r"\\tag\{(2\.\d+)\}", TEXT)
     assert tags == [f"2.{n}" for n in range(1, len(tags) + 1)]

@@ -28,7 +28,7 @@ def draws(rng, contexts, actions, count):
 
 
 def worlds(rng):
-    """(theta, rewards, context_probs), smallest first; rewards are all positive, contexts are not equally frequent."""
+    """(theta, rewards, context_probs), smallest first; contexts are not equally frequent, and one never comes."""
     yield {"theta": QUARTER, "rewards": np.array([[4.0, 0.0]]), "context_probs": np.array([1.0])}
     yield {"theta": EXAMPLE, "rewards": EXAMPLE_REWARDS, "context_probs": EXAMPLE_CONTEXTS}
     yield {"theta": table(rng, 4, 3), "rewards": rng.uniform(1, 10, (4, 3)), "context_probs": np.array([0.1, 0.2, 0.3, 0.4])}
@@ -149,8 +149,8 @@ class ScoreRefuses(Refuses):
         good = {"theta": EXAMPLE, "xs": np.array([0, 1]), "ys": np.array([2, 0])}
         for argument, bad in (
             ("xs", np.array([0, 2])), ("xs", np.array([9, 0])), ("xs", np.array([-1, 1])), ("ys", np.array([0, 3])),
-            ("ys", np.array([-1, 0])), ("ys", np.array([0])), ("xs", np.zeros(0, int)), ("xs", np.array([0.0, 1.0])), ("xs", np.array([[0, 1]])),
-            ("theta", EXAMPLE[0]), ("theta", EXAMPLE[None]),
+            ("ys", np.array([-1, 0])), ("ys", np.array([0])), ("xs", np.zeros(0, int)), ("xs", np.array([0.0, 1.0])),
+            ("xs", np.array([[0, 1]])), ("theta", EXAMPLE[0]), ("theta", EXAMPLE[None]),
         ):  # fmt: skip
             yield {"function": "score", "good": good, "argument": argument, "bad": bad}
 
