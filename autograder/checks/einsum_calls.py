@@ -86,9 +86,9 @@ def evaluate(equation, operands: list[np.ndarray]) -> np.ndarray | None:
         return None
     left, arrow, right = equation.replace(" ", "").partition("->")
     terms = left.split(",")
-    bare = [term.replace("...", "") for term in terms]
+    bare = [term.replace("...", "", 1) for term in terms]
     widths = [array.ndim - len(letters) for letters, array in zip(bare, operands)]
-    if len(terms) != len(operands) or min(widths) < 0:
+    if len(terms) != len(operands) or min(widths) < 0 or "." in "".join(bare):
         return None
     spare = [letter for letter in string.ascii_letters if letter not in equation]
     unseen = "".join(spare[: max(widths)])  # letters for the axes that "..." stands for, counted from the right
