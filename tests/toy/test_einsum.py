@@ -472,8 +472,8 @@ def test_the_grader_reads_equations_as_pytorch_does(equation, shapes):
     torch.testing.assert_close(torch.as_tensor(mine), torch.einsum(equation, *tensors), **CLOSE)
 
 
-NO_EQUATION = ["", "->", "ij", "ij,jk,kl", "i" * 65, "ij,jk->iz", "ij,jk->ii", "é,jk", "ij,jk->ik;", "...", "....,jk", "ij,jk->->"]
-NO_EQUATION += ["i...j...,jk", 7, None, ["ij"], "ij,jk\n", ">-,", "ijk,jk"]
+NO_EQUATION = ["", "->", "ij", "ij,jk,kl", "i" * 65, "ij,jk->iz", "ij,jk->ii", "é,jk", "ij,jk->ik;", "...", "....,jk"]
+NO_EQUATION += ["ij,jk->->", "i...j...,jk", 7, None, ["ij"], "ij,jk\n", ">-,", "ijk,jk"]
 
 
 @pytest.mark.parametrize("equation", NO_EQUATION)
