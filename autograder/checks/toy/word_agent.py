@@ -307,7 +307,7 @@ class RunningMean(Check):
     def last_score(self, scores):
         return {"means": [0.0, *scores]}
 
-    @mistake("moving-average", "This is an exponential moving average, which forgets. Asked for is the mean of all scores, equally.")
+    @mistake("moving-average", "This is an exponential moving average, which forgets. Asked for is the plain mean of all scores.")
     def moving_average(self, scores):
         means = [0.0]
         for score in scores:
@@ -328,7 +328,11 @@ class RunningMean(Check):
             "`count` grows by more than 1 a score, so the mean comes out too small.",
             {"self.count += 1": "self.count += 2"},
         ),
-        edit("never-adds", "`total_score` is overwritten instead of added to.", {"self.total_score += score": "self.total_score = score"}),
+        edit(
+            "never-adds",
+            "`total_score` is overwritten instead of added to.",
+            {"self.total_score += score": "self.total_score = score"},
+        ),
     ]
 
 
@@ -363,9 +367,11 @@ class WhatIsDrawnFrom(Check):
 
     def judge(self, got, expected, epsilon, mode, **case):
         if expected["refusal"] is None:
-            return f"`refusal`: refuses what is right: {got['refusal']}" if got["refusal"] else difference(got, expected, self.tolerance)
+            wrong = difference(got, expected, self.tolerance)
+            return f"`refusal`: input that is right is refused: {got['refusal']}" if got["refusal"] else wrong
         if got["refusal"] is None:
-            return f"`refusal`: it went through; a ValueError was expected that mentions {' and '.join(self.culprit(epsilon, mode))}"
+            named = " and ".join(self.culprit(epsilon, mode))
+            return f"`refusal`: it went through; expected was a ValueError that mentions {named}"
         for word in self.culprit(epsilon, mode):
             if (word in got["refusal"]) != (word in expected["refusal"]):
                 return f"`refusal`: the message {'says' if word in got['refusal'] else 'does not mention'} {word}"
@@ -395,13 +401,13 @@ class WhatIsDrawnFrom(Check):
         ),
         edit(
             "not-a-distribution",
-            "The probabilities add up to more than 1: what the uniform draw takes is missing elsewhere, (1 - epsilon) of the time.",
+            "The probabilities add up to more than 1: the policy is followed only with probability 1 - epsilon.",
             {"(1 - epsilon) * exploiting + epsilon / len(WORDS)": "exploiting + epsilon / len(WORDS)"},
         ),
         edit(
             "greedy-rollouts",
             'In mode "sample" the most probable word is taken too. There the word is drawn from softmax(logits).',
-            {"exploiting = torch.softmax(logits, dim=-1)": "exploiting = F.one_hot(logits.argmax(), len(WORDS)).to(logits.dtype)"},
+            {"exploiting = torch.softmax(logits, dim=-1)": "exploiting = F.one_hot(logits.argmax(), 6).to(logits.dtype)"},
         ),
         edit(
             "mode-ignored",
@@ -507,7 +513,7 @@ class Draws(Check):
         random = epsilon > 0 or mode == "sample"
         return {**self.truth(logits, epsilon, mode, draws, repeats, seed), "same_seed_same_words": not random}
 
-    @mistake("word-is-a-tensor", "The word comes as a tensor. `int(...)` or `.item()` makes it the Python int that was asked for.")
+    @mistake("word-is-a-tensor", "The word comes as a tensor. `int(...)` or `.item()` makes it the Python int asked for.")
     def tensor(self, logits, epsilon, mode, draws, repeats, seed):
         return {**self.truth(logits, epsilon, mode, draws, repeats, seed), "types": ["Tensor"]}
 
@@ -643,8 +649,8 @@ class Replay(Check):
             "step-after-hook",
             "`after_step` is called before the optimizer's step, so it sees the old weights.",
             {
-                "        optimizer.step()\n        if after_step is not None:\n            after_step(agent)\n": "        if after_step"
-                " is not None:\n            after_step(agent)\n        optimizer.step()\n"
+                "        optimizer.step()\n": "",
+                "            after_step(agent)\n": "            after_step(agent)\n        optimizer.step()\n",
             },
         ),
         edit(
@@ -662,7 +668,7 @@ class Replay(Check):
 
 @check("train", points=2, section="3.6")
 class Learns(Check):
-    """Three runs of 30 steps from random tables. Of 300,000 such runs of a correct agent the worst ended at 0.88 (see the tests)."""
+    """Three runs of 30 steps from random tables. How far below the worst correct run the threshold lies is in the tests."""
 
     probe = "trained_tables"
 
@@ -722,7 +728,7 @@ class ThreePlots(Check):
                     return f"`{place} axes`: {label} is {mine[label]!r} and does not say {theirs[label]!r}"
         return None
 
-    @mistake("mean-for-median", "The middle curve is a running mean. `scipy.signal.medfilt` takes the median, which outliers do not move.")
+    @mistake("mean-for-median", "The middle curve is a running mean, which one outlier moves. `medfilt` takes running medians.")
     def mean_for_median(self, losses, positive, kernel_size):
         return self.answer(losses, np.convolve(losses, np.full(kernel_size, 1 / kernel_size), "same"), positive)
 

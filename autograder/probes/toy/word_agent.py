@@ -176,7 +176,7 @@ def trained_tables(module, tables, seeds, iterations, learning_rate):
     for table, seed in zip(tables, seeds.tolist()):
         agent = Table(table)
         optimizer = torch.optim.SGD(agent.parameters(), lr=learning_rate)
-        module.train(agent, lambda word: 1.0 if word < 3 else -1.0, optimizer, None, 0.0, iterations, seed)
+        module.train(agent, lambda word: 1.0 if word < 3 else -1.0, optimizer, None, 0.0, iterations, seed, weighted=False)
         rows.append(agent.table.detach()[START])
     return {"logits": torch.stack(rows)}
 
