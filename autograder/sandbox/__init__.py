@@ -21,8 +21,14 @@ def open_sandbox(probes: list[str], level: str | None = None):
     from .client import Sandbox
 
     sandbox = Sandbox(probes, level or "full")
-    if level == "full" and sandbox.level != "full":
-        layers, note = ", ".join(sandbox.layers), sandbox.note
+    if level != "full":
+        return sandbox
+    try:
+        reached, layers, note = sandbox.level, ", ".join(sandbox.layers), sandbox.note
+    except SandboxError:
+        sandbox.close()
+        raise
+    if reached != "full":
         sandbox.close()
         raise SandboxError(f"the sandbox here is not full (active: {layers}{'; ' + note if note else ''}); pass --sandbox process to accept that")
     return sandbox

@@ -36,10 +36,9 @@ class Sandbox:
         self._start()
 
     def _start(self) -> None:
-        os.chmod(self._folder, 0o711)
+        os.chmod(self._folder, 0o711 if os.geteuid() == 0 else 0o700)  # a child of root, under another user, has to reach it
         for name in ("empty", "scratch"):
             os.makedirs(os.path.join(self._folder, name), exist_ok=True)
-        os.chmod(os.path.join(self._folder, "scratch"), 0o1777)
         options = {"level": self._asked, "probes": self._probes, "libraries": libraries_for(self._probes)}
         options |= {"empty_folder": self._folder + "/empty", "scratch": self._folder + "/scratch"}
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

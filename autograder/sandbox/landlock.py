@@ -13,6 +13,7 @@ from . import kernel
 CREATE, ADD_RULE, RESTRICT = 444, 445, 446
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1, 2, 4, 8
 FIRST_ABI_RIGHTS = (1 << 13) - 1  # execute to make_sym
+MAKE_SPECIAL = 1 << 6 | 1 << 9 | 1 << 11  # character devices, sockets, block devices
 REFER, TRUNCATE, IOCTL_DEV = 1 << 13, 1 << 14, 1 << 15  # ABI 2, 3, 5
 FILE_RIGHTS = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
 TCP_BIND_CONNECT = 3  # ABI 4
@@ -36,7 +37,7 @@ def abi() -> int:
         return 0
 
 
-def ruleset(readable: list[str], writable: list[str]) -> int:
+def ruleset(readable: list[str], listed: list[str], writable: list[str]) -> int:
     """A descriptor of the rules, to be made once and enforced by every child. Paths that do not exist stay forbidden."""
     version = abi()
     if version < 1:
@@ -47,8 +48,10 @@ def ruleset(readable: list[str], writable: list[str]) -> int:
     made = kernel.syscall(CREATE, ctypes.byref(rules), ctypes.c_size_t(size), ctypes.c_uint32(0), name="landlock_create_ruleset")
     for path in readable:
         _allow(made, path, READ_FILE | READ_DIR)
+    for path in listed:
+        _allow(made, path, READ_DIR)
     for path in writable:
-        _allow(made, path, handled & ~EXECUTE & ~IOCTL_DEV)
+        _allow(made, path, handled & ~EXECUTE & ~IOCTL_DEV & ~MAKE_SPECIAL)
     return made
 
 

@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 from dataclasses import dataclass, field
+from typing import Callable
 
 from . import kernel, landlock, seccomp
 
@@ -14,6 +15,7 @@ OPEN_FILES = 128
 TASKS = 64  # threads: the filter allows no further processes
 HIGH_DESCRIPTOR = 200  # above all that the fork server has open beside its status sockets
 FIRST_UID = 0x60000000  # far beyond any real user; each child of root gets one of its own
+UIDS = 1 << 24
 
 
 @dataclass
@@ -24,6 +26,7 @@ class Plan:
     scratch: str = ""
     ruleset: int = -1  # Landlock's, made once by the fork server
     base_bytes: int = 0  # address space of the fork server before any learner code
+    uids: range = range(FIRST_UID, FIRST_UID + UIDS)  # one for each child of root
 
     def has(self, layer: str) -> bool:
         return layer in self.layers
@@ -31,7 +34,7 @@ class Plan:
 
 def level_of(layers: list[str]) -> str:
     """`full` when files, network, processes and privileges are all cut off, else `process`."""
-    apart = {"network-namespace", "pid-namespace"} <= set(layers) or "seccomp" in layers
+    apart = {"network-namespace", "pid-namespace", "own-root"} <= set(layers) or "seccomp" in layers  # unix sockets are files
     own_user = "uid-drop" in layers or "user-namespace" in layers or "unprivileged" in layers
     return "full" if {"rlimits", "no_new_privs", "landlock"} <= set(layers) and apart and own_user else "process"
 
@@ -42,21 +45,56 @@ def confine(plan: Plan, seconds: float, memory_mb: int, uid: int, ruleset: int) 
     `uid`: the user a child of root becomes; its own, so that limits counted per user are its own too. `ruleset`: a copy of the plan's.
     """
     os.setsid()
-    set_limits(plan, seconds, memory_mb)
-    if plan.has("uid-drop"):
-        os.setgroups([])
-        os.setresgid(uid, uid, uid)
-        os.setresuid(uid, uid, uid)
-    if plan.has("capabilities"):
-        kernel.drop_capabilities()
-    if plan.has("no_new_privs"):
-        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)  # after the change of user, which clears it
-        kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
-        kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
-    if plan.has("landlock"):
-        landlock.enforce(ruleset)
-    if plan.has("seccomp"):
-        seccomp.install()
+    for layer, enter in steps(plan, seconds, memory_mb, uid, ruleset):
+        if plan.has(layer):
+            enter()
+
+
+def enterable(plan: Plan, uid: int, ruleset: int) -> list[str]:
+    """The layers of the plan that this process could enter, one after the other. It is confined by them from now on."""
+    entered = []
+    for layer, enter in steps(plan, 10.0, 1024, uid, ruleset):
+        try:
+            if plan.has(layer):
+                enter()
+                entered.append(layer)
+        except OSError:
+            pass
+    return entered
+
+
+def steps(plan: Plan, seconds: float, memory_mb: int, uid: int, ruleset: int) -> list[tuple[str, Callable[[], None]]]:
+    """The layers of a child's own, in the order in which they can be entered: each takes away what an earlier one needed."""
+    return [
+        ("rlimits", lambda: set_limits(plan, seconds, memory_mb)),
+        ("uid-drop", lambda: become(uid)),
+        ("capabilities", kernel.drop_capabilities),
+        ("no_new_privs", give_up_privileges),
+        ("landlock", lambda: landlock.enforce(ruleset)),
+        ("seccomp", seccomp.install),
+    ]
+
+
+def become(uid: int) -> None:
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+
+
+def give_up_privileges() -> None:
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)  # after the change of user, which clears it
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+    kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+
+
+def users(uid_map: str) -> range:
+    """The user ids for children of root, out of /proc/self/uid_map: far beyond all others, or where only some are mapped (in a
+    container of an ordinary user's), the upper half of the largest span. Empty where there is no second user."""
+    spans = [(int(first), int(count)) for first, _, count in (line.split() for line in uid_map.splitlines())]
+    if any(first <= FIRST_UID and FIRST_UID + UIDS <= first + count for first, count in spans):
+        return range(FIRST_UID, FIRST_UID + UIDS)
+    first, count = max(spans, key=lambda span: span[1], default=(0, 0))
+    return range(first + (count + 1) // 2, first + count - 2)  # the last two can be the overflow user's
 
 
 def highest_descriptor() -> int:

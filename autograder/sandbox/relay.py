@@ -9,6 +9,7 @@ import socket
 import time
 
 from .executor import Reply
+from .supervisor import CONFINED
 from .wire import MAX_BYTES
 
 PRINTED_BYTES = 8192  # of what learner code prints; the rest is read and thrown away
@@ -19,14 +20,15 @@ LAST_WORDS_SECONDS = 5.0  # for the fork server to say how a child ended that cl
 def relay(results: int, printed: int, status: socket.socket, seconds: float) -> Reply:
     """Waits for one child. The caller closes all three afterwards, which ends the child if it still runs.
 
-    Raises EOFError if the fork server itself is gone.
+    A child whose results do not begin with CONFINED never came to learner code: it is called refused, and no exit code of a
+    learner's can make it so. Raises EOFError if the fork server itself is gone, or the child was killed before it was confined.
     """
     started = time.monotonic()
     stream, said = bytearray(), bytearray()
 
     def reply(outcome: str, detail: str = "", kept: bytes | None = None) -> Reply:
         text = bytes(said).decode("utf-8", "replace")
-        return Reply(outcome, bytes(stream) if kept is None else kept, text, detail, time.monotonic() - started)
+        return Reply(outcome, bytes(stream[len(CONFINED) :]) if kept is None else kept, text, detail, time.monotonic() - started)
 
     with selectors.DefaultSelector() as selector:
         for source in (results, printed):
@@ -51,7 +53,11 @@ def relay(results: int, printed: int, status: socket.socket, seconds: float) -> 
                 if not data:  # it ended without the end: a crash, an exit, or no sandbox around it
                     _drain(printed, said)
                     ending = _ending(status)
-                    return reply(ending["outcome"], ending["detail"])
+                    if stream:
+                        return reply("crashed", ending["detail"])
+                    if ending["exited"]:
+                        return reply("refused", "the sandbox could not be closed around it")
+                    raise EOFError(ending["detail"])
 
 
 def _drain(printed: int, said: bytearray) -> None:
@@ -72,7 +78,7 @@ def _ending(status: socket.socket) -> dict:
     try:
         message = status.recv(4096)
     except TimeoutError:
-        return {"outcome": "crashed", "detail": "it closed its results and went on"}
+        return {"exited": False, "detail": "it closed its results and went on"}
     if not message:
         raise EOFError("the fork server is gone")
     return json.loads(message)

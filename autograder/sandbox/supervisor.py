@@ -17,7 +17,7 @@ import sys
 
 from . import jail, kernel, limits
 
-REFUSED_EXIT = 97  # the child could not be confined, so nothing was run
+CONFINED = b"+"  # the child's first byte, written when all layers hold and no learner code has run yet
 DESCRIPTORS = 4
 RESULTS_AT = 3  # the child's descriptor for results
 
@@ -30,6 +30,26 @@ class Supervisor:
         self.selector = selectors.DefaultSelector()
         self.children: dict[int, socket.socket] = {}  # pid -> its status socket
         self.count = 0
+
+    def layers_that_hold(self) -> list[str]:
+        """What remains of the plan's layers when a child tries to enter them. Only these are reported, and asked of every child."""
+        answer, ours = os.pipe()
+        child = self._fork()
+        if child == 0:
+            try:
+                if self.plan.has("own-root"):
+                    jail.mount_scratch()
+                ruleset = os.dup(self.plan.ruleset) if self.plan.has("landlock") else -1
+                os.write(ours, " ".join(limits.enterable(self.plan, self.plan.uids[0] if self.plan.uids else 0, ruleset)).encode())
+            finally:
+                os._exit(0)
+        os.close(ours)
+        with open(answer, "rb") as file:
+            held = set(file.read().decode().split())
+        os.waitpid(child, 0)
+        held |= {"landlock-scopes"} & set(self.plan.layers if "landlock" in held else [])
+        of_each_child = {"landlock-scopes", *(name for name, _ in limits.steps(self.plan, 0, 0, 0, 0))}
+        return [layer for layer in self.plan.layers if layer in held or layer not in of_each_child]
 
     def loop(self) -> None:
         bell, ringer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else os.pipe()
@@ -59,7 +79,8 @@ class Supervisor:
         self.count += 1
         child = self._fork()
         if child == 0:
-            _become_child(self.plan, *descriptors[:3], limits.FIRST_UID + self.count % 0x1000000)
+            uids = self.plan.uids
+            _become_child(self.plan, *descriptors[:3], uids[self.count % len(uids)] if uids else 0)
         for descriptor in descriptors[:3]:
             os.close(descriptor)
         self.children[child] = status
@@ -69,11 +90,7 @@ class Supervisor:
         """A child that is the first process of a PID namespace of its own: when it ends, the kernel ends all it started."""
         if self.own_pid_namespace is None:
             return os.fork()
-        kernel.unshare(kernel.CLONE_NEWPID)  # holds for children to come, and may be asked for once ...
-        child = os.fork()
-        if child:
-            kernel.setns(self.own_pid_namespace, kernel.CLONE_NEWPID)  # ... unless it is taken back
-        return child
+        return jail.fork_apart(self.own_pid_namespace)
 
     def _kill(self, child: int) -> None:
         if self.own_pid_namespace is None:
@@ -82,14 +99,15 @@ class Supervisor:
 
     def _reap(self) -> None:
         while self.children:
-            child, code = os.waitpid(-1, os.WNOHANG)
-            if not child:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if ended is None:
                 return
+            if self.own_pid_namespace is None:  # while it is unreaped its number is no other group's
+                _ignoring_absence(os.killpg, ended.si_pid)
+            child, code = os.waitpid(ended.si_pid, 0)
             status = self.children.pop(child, None)
             if status is None:
                 continue
-            if self.own_pid_namespace is None:
-                _ignoring_absence(os.killpg, child)
             try:
                 self.selector.unregister(status)
             except KeyError:
@@ -110,18 +128,17 @@ def _ignoring_absence(kill, pid: int) -> None:
 
 def _how_it_ended(status: int) -> dict:
     if os.WIFEXITED(status):
-        if os.WEXITSTATUS(status) == REFUSED_EXIT:
-            return {"outcome": "refused", "detail": "the sandbox could not be closed around it"}
-        return {"outcome": "crashed", "detail": f"it called exit (code {os.WEXITSTATUS(status)})"}
+        return {"exited": True, "detail": f"it called exit (code {os.WEXITSTATUS(status)})"}
     number = os.WTERMSIG(status)
     name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
     meaning = {"SIGSEGV": "a memory fault", "SIGXCPU": "out of processor time", "SIGXFSZ": "a file too large", "SIGKILL": "killed"}.get(name)
-    return {"outcome": "crashed", "detail": f"ended by {name}" + (f" ({meaning})" if meaning else "")}
+    return {"exited": False, "detail": f"ended by {name}" + (f" ({meaning})" if meaning else "")}
 
 
 def _become_child(plan: limits.Plan, request_from: int, results: int, printed: int, uid: int):
     """Never returns. Until `confine` is through, this is still our code; after it, nothing here is trusted."""
-    code = REFUSED_EXIT
+    code = 1
+    confined = False
     try:
         signal.set_wakeup_fd(-1)
         options, request = _read_request(request_from)
@@ -132,7 +149,7 @@ def _become_child(plan: limits.Plan, request_from: int, results: int, printed: i
         os.closerange(3, kept)
         os.dup2(kept, RESULTS_AT)
         os.close(kept)
-        os.closerange(kept + 2, limits.highest_descriptor())
+        os.closerange(kept + (2 if ruleset >= 0 else 1), limits.highest_descriptor())
         sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
         sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="replace", closefd=False)
         for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
@@ -143,13 +160,14 @@ def _become_child(plan: limits.Plan, request_from: int, results: int, printed: i
         os.environ.update({"HOME": plan.scratch, "TMPDIR": plan.scratch, "MPLCONFIGDIR": plan.scratch})
         os.umask(0o077)
         limits.confine(plan, options["seconds"], options["memory_mb"], uid, ruleset)
-        code = 1
+        os.write(RESULTS_AT, CONFINED)
+        confined = True
         from .child import serve
 
         serve(request, lambda data: _write_all(RESULTS_AT, data))
         code = 0
     except BaseException as error:
-        if code == REFUSED_EXIT:
+        if not confined:
             os.write(2, f"{type(error).__name__}: {error}".encode()[:300])
     finally:
         os._exit(code)

@@ -24,48 +24,57 @@ KEPT_VARIABLES = ("LANG", "TZ")
 def main() -> None:
     options = json.loads(sys.argv[1])
     sys.path.insert(0, str(ROOT))
-    from autograder.sandbox import jail, kernel, landlock, limits, seccomp, supervisor
+    from autograder.sandbox import jail, limits, supervisor
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the grader's to handle; it closes the control socket
-    layers: list[str] = []
-    note = ""
     strict = options["level"] == "full" and sys.platform == "linux"
-    if strict:
-        own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY)
-        layers += jail.enter_namespaces()
-        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+    layers = jail.enter_namespaces(options["empty_folder"]) if strict else []
+    own_pid_namespace = jail.own_pid_namespace() if "pid-namespace" in layers else None
     preload(options["probes"], options["libraries"])
-    base_bytes = address_space()
+    plan, note = limits.Plan(layers, options["scratch"], base_bytes=address_space()), ""
     if strict:
-        if "mount-namespace" in layers:
-            try:
-                jail.enter_jail(options["empty_folder"])
-                layers.append("own-root")
-            except OSError as error:
-                note = f"no root of its own ({error})"
-        layers += ["rlimits", "no_new_privs", "capabilities"]
-        layers += ["landlock"] if landlock.abi() else []
-        layers += ["landlock-scopes"] if landlock.abi() >= 6 else []
-        layers += ["seccomp"] if seccomp.available() else []
-        layers += ["pid-namespace"] if "network-namespace" in layers else []
-        layers += ["uid-drop"] if os.geteuid() == 0 and "user-namespace" not in layers else []
-        if os.geteuid() != 0:
-            layers.append("unprivileged")
+        note = close_in(plan, options["empty_folder"])
     else:
-        layers += ["rlimits"] if os.name == "posix" else []
+        layers.append("rlimits")
     forget_the_course()
-    plan = limits.Plan(layers, jail.SCRATCH if "own-root" in layers else options["scratch"], base_bytes=base_bytes)
-    if "landlock" in layers:
-        writable = jail.SCRATCH_HOLDER if "own-root" in layers else options["scratch"]
-        plan.ruleset = landlock.ruleset(jail.readable(), [writable, "/dev/null"])
-    if "uid-drop" in layers and "own-root" not in layers:
-        note = note or supervisor.unreadable_libraries()
-    control = socket.socket(fileno=CONTROL)
-    ready = {"layers": layers, "level": limits.level_of(layers), "note": note, "python": sys.version.split()[0]}
-    control.send(json.dumps(ready).encode())
+    server = supervisor.Supervisor(socket.socket(fileno=CONTROL), plan, own_pid_namespace)
+    if strict:
+        plan.layers = server.layers_that_hold()
+    ready = {"layers": plan.layers, "level": limits.level_of(plan.layers), "note": note, "python": sys.version.split()[0]}
+    server.control.send(json.dumps(ready).encode())
     gc.collect()
     gc.freeze()  # the children's collector leaves these pages alone, and so they stay shared
-    supervisor.Supervisor(control, plan, own_pid_namespace if "pid-namespace" in layers else None).loop()
+    server.loop()
+
+
+def close_in(plan, empty_folder: str) -> str:
+    """Moves into a root with the libraries alone and plans what each child will enter. Returns a note for the instructor, or ""."""
+    from autograder.sandbox import jail, landlock, limits, supervisor
+
+    note = ""
+    with open("/proc/self/uid_map") as file:
+        plan.uids = limits.users(file.read())
+    if "mount-namespace" in plan.layers:
+        try:
+            jail.enter_jail(empty_folder)
+            plan.layers.append("own-root")
+            plan.scratch = jail.SCRATCH
+        except OSError as error:
+            note = f"no root of its own ({error})"
+    if os.geteuid() != 0:
+        plan.layers.append("unprivileged")
+    elif "user-namespace" not in plan.layers:  # it may be root of a container that has no second user
+        plan.layers.append("uid-drop" if plan.uids else "user-namespace")
+    plan.layers += ["rlimits", "no_new_privs", "capabilities", "seccomp"]
+    if landlock.abi():
+        # Without a root of its own a child gets no place to write: nothing would bound it, and another child could read it.
+        whole, listed = jail.readable()
+        writable = [jail.SCRATCH_HOLDER] if plan.has("own-root") else []
+        plan.ruleset = landlock.ruleset([*whole, plan.scratch], listed, [*writable, "/dev/null"])
+        plan.layers += ["landlock"] + (["landlock-scopes"] if landlock.abi() >= 6 else [])
+    if plan.has("uid-drop") and not plan.has("own-root"):
+        note = note or supervisor.unreadable_libraries()
+    return note
 
 
 def preload(probes: list[str], libraries: list[str]) -> None:
