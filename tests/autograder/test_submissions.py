@@ -331,6 +331,28 @@ def test_a_file_that_becomes_a_link_after_it_was_listed(sent, tmp_path):
         entry.read(100)
 
 
+def test_a_folder_that_becomes_a_link_after_it_was_listed(sent, tmp_path):
+    from autograder.grading.submissions.model import Unreadable
+    from autograder.grading.submissions.unpack import list_folder
+
+    write(sent, {"toy/word_agent.py": AGENT})
+    write(tmp_path / "elsewhere", {"word_agent.py": "SECRET = 1"})
+    entry = list_folder(sent, [])[-1]
+    assert entry.read(100) == AGENT.encode()
+    (sent / "toy").rename(sent / "old")
+    os.symlink(tmp_path / "elsewhere", sent / "toy")
+    with pytest.raises(Unreadable):
+        entry.read(100)
+
+
+def test_many_large_zips_are_read_up_to_a_bound(sent, course):
+    large = zipped({"data.bin": os.urandom(11 << 20)})
+    write(sent, {f"alice/{i}.zip": large for i in range(5)})
+    submission = read_submission(sent / "alice", course)
+    assert [p.file for p in submission.problems] == ["3.zip", "4.zip"]
+    assert "was not read: the submission holds more than" in submission.problems[0].message
+
+
 def test_large_files_and_many_files_are_refused_for_that_student_alone(sent, course):
     write(sent, {"alice/word_agent.py": b"#" * ((1 << 20) + 1), "alice/einsum.py": EINSUM, "bob/word_agent.py": AGENT})
     (sent / "carol").mkdir()

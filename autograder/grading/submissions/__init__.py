@@ -17,5 +17,5 @@ def learner(course: Course) -> Submission:
     entries = []
     for track in TRACKS:
         for place in sorted((course.root / track).glob("*.py")):
-            entries.append(Entry((track, printable(place.name)), reader(place)))
+            entries.append(Entry((track, printable(place.name)), reader(course.root / track, (place.name,))))
     return sorted_out("learner", entries, course, [])

@@ -100,7 +100,7 @@ def _one(path: Path) -> _Group:
         elif path.suffix.lower() == ".zip":
             group.entries = list_zip(path.open("rb"), group.problems, limit=MAX_BATCH_ENTRIES)  # closed with its last entry
         else:
-            group.entries = [Entry((printable(path.name),), reader(path))]
+            group.entries = [Entry((printable(path.name),), reader(path.parent, (path.name,)))]
     except Unreadable as error:
         group.problems = [Problem(printable(path.name), error.status, error.message)]
     except OSError as error:
@@ -129,7 +129,7 @@ def _in_folder(folder: Path, course: Course) -> list[_Group]:
             groups[name] = _one(place)
             groups[name].name = name
         else:
-            _add_loose(Entry((name,), reader(place)), groups)
+            _add_loose(Entry((name,), reader(folder, (place.name,))), groups)
     if wrapped and sum(group.has_code for group in groups.values()) < 2:  # one student's, with folders of their own
         return [_one(folder)]
     return list(groups.values())

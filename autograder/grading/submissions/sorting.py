@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import sys
 from dataclasses import dataclass, field, replace
@@ -10,7 +11,7 @@ from autograder.course import TRACKS, Course, Lesson
 
 from .model import Problem, Submission, Unreadable
 from .text import MAX_NOTEBOOK, MAX_SOURCE, defined_names, source_of
-from .unpack import MAX_ARCHIVE, MAX_ENTRIES, Entry, unzipped
+from .unpack import MAX_BYTES, MAX_ENTRIES, Entry, list_zip, mib
 
 MAX_HELPERS = 32
 MAX_PROBLEMS = 20  # lines a person reads; a hostile zip can have thousands
@@ -29,18 +30,22 @@ class _Work:
     submission: Submission
     problems: list[Problem] = field(default_factory=list)
     sources: dict[tuple[str, ...], str | Unreadable] = field(default_factory=dict)
-    budget: int = MAX_ARCHIVE  # bytes of this submission still to be read
+    budget: int = MAX_BYTES  # bytes still to be read; the last file may exceed it by its own limit
+
+    def read(self, entry: Entry, limit: int) -> bytes:
+        """A file's bytes, counted against what one submission may hold. Raises Unreadable."""
+        if self.budget <= 0:
+            raise Unreadable("refused", f"was not read: the submission holds more than {mib(MAX_BYTES)}")
+        data = entry.read(limit)
+        self.budget -= len(data)
+        return data
 
     def source(self, entry: Entry) -> str | Unreadable:
         """The text of a file, or why there is none; read once."""
         if entry.path not in self.sources:
             try:
                 limit = MAX_NOTEBOOK if entry.path[-1].lower().endswith(".ipynb") else MAX_SOURCE
-                if self.budget <= 0:
-                    raise Unreadable("refused", f"was not read: the submission holds more than {MAX_ARCHIVE >> 20} MiB")
-                data = entry.read(limit)
-                self.budget -= len(data)
-                self.sources[entry.path] = source_of(entry.path[-1], data)
+                self.sources[entry.path] = source_of(entry.path[-1], self.read(entry, limit))
             except Unreadable as error:
                 self.sources[entry.path] = error
         return self.sources[entry.path]
@@ -97,7 +102,7 @@ def _code_files(entries: list[Entry], work: _Work, zips: int) -> list[Entry]:
             work.problems.append(Problem(entry.shown, "refused", "is a zip in a zip in a zip: send one zip"))
         elif name.endswith(".zip"):
             try:
-                inside = unzipped(entry, work.problems)
+                inside = list_zip(io.BytesIO(work.read(entry, MAX_BYTES)), work.problems, above=entry.path)
             except Unreadable as error:
                 work.problems.append(Problem(entry.shown, error.status, error.message))
                 continue

@@ -5,7 +5,6 @@ Every name and number in a zip is its sender's word. So sizes are bounded while 
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import stat
@@ -20,7 +19,7 @@ from .model import Problem, Unreadable
 MAX_ENTRIES = 2000  # of one student's folder or zip; the whole course has some hundreds of files
 MAX_BATCH_ENTRIES = 200_000  # of an export that holds a class
 MAX_DEPTH = 12  # folders within folders
-MAX_ARCHIVE = 32 << 20  # bytes of a zip within a zip, and of all that is read of one submission
+MAX_BYTES = 32 << 20  # of all that is read of one submission: files, and zips within zips
 MAX_RATIO = 200  # deflate reaches 1032 on zeros; source text stays below 20
 RATIO_FROM = 64 << 10  # bytes from which the ratio is looked at
 IGNORED = {"__MACOSX", "__pycache__", "node_modules", "site-packages", "venv", "env", "Thumbs.db", "desktop.ini"}
@@ -51,7 +50,8 @@ def list_folder(folder: Path, problems: list[Problem], limit: int = MAX_ENTRIES,
     """The entries beneath a folder (or of its child `only`), by name. Raises Unreadable for more than `limit`."""
     found: list[Entry] = []
 
-    def visit(place: Path, above: tuple[str, ...]) -> None:
+    def visit(place: Path, names_above: tuple[str, ...]) -> None:
+        above = tuple(map(printable, names_above))
         try:
             names = sorted(os.listdir(place)) if above or only is None else [only]
         except OSError as error:
@@ -71,11 +71,11 @@ def list_folder(folder: Path, problems: list[Problem], limit: int = MAX_ENTRIES,
             if stat.S_ISDIR(status.st_mode):
                 found.append(Entry(path, None))
                 if len(path) < MAX_DEPTH:
-                    visit(place / name, path)
+                    visit(place / name, (*names_above, name))
                 else:
                     problems.append(Problem("/".join(path), "refused", f"lies more than {MAX_DEPTH} folders deep"))
             elif stat.S_ISREG(status.st_mode):
-                found.append(Entry(path, reader(place / name)))
+                found.append(Entry(path, reader(folder, (*names_above, name))))
             else:
                 problems.append(Problem("/".join(path), "refused", _special(status.st_mode)))
 
@@ -83,16 +83,15 @@ def list_folder(folder: Path, problems: list[Problem], limit: int = MAX_ENTRIES,
     return found
 
 
-def reader(path: Path) -> Callable[[int], bytes]:
-    """Reads a regular file, and nothing that took its place since: neither a link's target nor a pipe."""
+def reader(folder: Path, names: tuple[str, ...]) -> Callable[[int], bytes]:
+    """Reads the regular file folder/names[0]/..., and nothing that took its place since: no link's target, no pipe."""
 
     def read(limit: int) -> bytes:
-        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         try:
-            mode = os.lstat(path).st_mode
+            mode = os.lstat(folder.joinpath(*names)).st_mode
             if not stat.S_ISREG(mode):
                 raise Unreadable("refused", _special(mode))
-            with open(os.open(path, flags | getattr(os, "O_CLOEXEC", 0)), "rb") as file:
+            with open(_opened(folder, names), "rb") as file:
                 mode = os.fstat(file.fileno()).st_mode
                 if not stat.S_ISREG(mode):
                     raise Unreadable("refused", _special(mode))
@@ -101,6 +100,22 @@ def reader(path: Path) -> Callable[[int], bytes]:
             raise Unreadable("error", f"cannot be opened ({error.strerror})") from None
 
     return read
+
+
+def _opened(folder: Path, names: tuple[str, ...]) -> int:
+    """A descriptor of the file, reached folder by folder so that none on the way can be a link (where the system can)."""
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    if os.open not in os.supports_dir_fd:
+        return os.open(folder.joinpath(*names), flags)
+    place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for name in names[:-1]:
+            inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=place)
+            os.close(place)
+            place = inner
+        return os.open(names[-1], flags, dir_fd=place)
+    finally:
+        os.close(place)
 
 
 def bounded(file: BinaryIO, limit: int) -> bytes:
@@ -156,7 +171,7 @@ def _open(file: BinaryIO, limit: int) -> zipfile.ZipFile:
         raise
     except Exception as error:  # whatever hostile bytes make zipfile raise
         raise Unreadable("error", f"is no zip that can be read; was it cut short? ({type(error).__name__})") from None
-    listing.limit = MAX_ARCHIVE + 1
+    listing.limit = MAX_BYTES + 1
     return archive
 
 
@@ -212,11 +227,6 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[int], 
         return data
 
     return read
-
-
-def unzipped(entry: Entry, problems: list[Problem]) -> list[Entry]:
-    """The entries of a zip that is itself an entry. Raises Unreadable."""
-    return list_zip(io.BytesIO(entry.read(MAX_ARCHIVE)), problems, above=entry.path)
 
 
 def printable(name: str) -> str:
