@@ -41,10 +41,11 @@ class Verdict:
 def examine(check: Check, workspace: Workspace, oracle: Oracle, executor: Executor, *, public: bool) -> Verdict:
     """Runs and judges one check. `public`: whether the message may show inputs and expected values."""
     reply = executor.run(request_for(check, workspace, oracle), seconds=check.seconds, memory_mb=check.memory_mb)
+    oracle.expected(check)  # computed here at the latest: what fails in it is our fault and is not hidden below
     try:
         verdict = judge(check, workspace, oracle, reply, public=public)
-    except wire.WireError as error:
-        verdict = Verdict("failed", f"What came back could not be read ({error}).")
+    except Exception as error:  # whatever a hostile answer makes of us: it earns nothing, and the other submissions are graded
+        verdict = Verdict("failed", f"What came back could not be read ({type(error).__name__}: {plain(error)[:TEXT_LIMIT]}).")
     verdict.printed = plain(reply.printed)[:TEXT_LIMIT]
     return verdict
 
@@ -110,7 +111,7 @@ def _difference(check, answer, reference, case) -> str | None:
     """The check's own judgement. What a learner sends can make a judge stumble: that is a wrong answer, not our crash."""
     try:
         return check.judge(answer, reference, **case)
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError, ZeroDivisionError, OverflowError) as error:
+    except Exception as error:  # NumPy, torch and SciPy raise many kinds
         return f"the answer is not of the form asked for ({type(error).__name__})"
 
 
@@ -136,6 +137,7 @@ def plain(text: Any) -> str:
 
 def _clean(detail: dict[str, Any]) -> dict[str, Any]:
     """An exception's description as plain bounded text, whatever the child wrote there."""
+    detail = detail if isinstance(detail, dict) else {"type": "Exception", "message": detail}
     frames = detail.get("frames") if isinstance(detail.get("frames"), list) else []
     keep = ("file", "line", "function", "text")
     return {
@@ -170,7 +172,7 @@ def _unfinished(check, reply, index, count, case, public) -> Verdict:
 
 
 def _explain(wrong: str, case: dict, answer: dict, truth: dict, public: bool) -> str:
-    wrong = plain(wrong)
+    wrong = plain(wrong[: 2 * TEXT_LIMIT])
     if not public:
         return "Wrong on a hidden case. " + _without_numbers(wrong)
     lines = [wrong[0].upper() + wrong[1:] + ".", f"with      {_inputs(case)}"]
