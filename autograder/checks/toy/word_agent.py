@@ -7,6 +7,13 @@ from autograder.checks.compare import difference, number
 from autograder.checks.verdicts import counts_agree
 
 START, POSITIVE = 6, [0, 1, 2]
+# expressions of the reference that the mistakes below put others in the place of
+NETWORK = "self.output(torch.relu(self.hidden(inputs)))"
+SOFTMAX = "torch.softmax(self(previous), dim=-1)"
+POSITIVE_SUM = "torch.softmax(logits, dim=-1)[list(POSITIVE)].sum()"
+LOSS = "-torch.log_softmax(logits, dim=-1)[word]"
+MEAN = "self.total_score / self.count if self.count else 0.0"
+MIXTURE = "(1 - epsilon) * exploiting + epsilon / len(WORDS)"
 EXACT = 1e-9  # float64 throughout: a dozen operations on numbers of size 1 to 10 lose less than 1e-13
 
 
@@ -70,29 +77,23 @@ class TwoLayers(Check):
         edit(
             "no-relu",
             "There is no ReLU between the two linear layers: together they are then one linear layer.",
-            {"self.output(torch.relu(self.hidden(inputs)))": "self.output(self.hidden(inputs))"},
+            {NETWORK: "self.output(self.hidden(inputs))"},
         ),
         edit(
             "relu-on-logits",
             "The ReLU stands after the second layer, so no logit is ever negative. It belongs between the two.",
-            {"self.output(torch.relu(self.hidden(inputs)))": "torch.relu(self.output(self.hidden(inputs)))"},
+            {NETWORK: "torch.relu(self.output(self.hidden(inputs)))"},
         ),
         edit(
             "softmax-in-forward",
             "`forward` gives back probabilities. It is asked for logits; the softmax is the business of `probabilities`.",
-            {
-                "return self.output(torch.relu(self.hidden(inputs)))": "return torch.softmax("
-                "self.output(torch.relu(self.hidden(inputs))), dim=-1)"
-            },
+            {NETWORK: f"torch.softmax({NETWORK}, dim=-1)"},
         ),
         edit(
             "cut-graph",
             "No gradient reaches the weights: something between them and the logits (`detach`, `no_grad`, `torch.tensor(...)`) "
             "cuts the graph.",
-            {
-                "return self.output(torch.relu(self.hidden(inputs)))": "return self.output("
-                "torch.relu(self.hidden(inputs))).detach()"
-            },
+            {NETWORK: NETWORK + ".detach()"},
         ),
         edit(
             "no-bias",
@@ -131,17 +132,17 @@ class RowsSumToOne(Check):
         edit(
             "wrong-axis",
             "The softmax runs over the batch: the columns sum to 1. Each row is one distribution over the six words.",
-            {"torch.softmax(self(previous), dim=-1)": "torch.softmax(self(previous), dim=0)"},
+            {SOFTMAX: "torch.softmax(self(previous), dim=0)"},
         ),
         edit(
             "log-probabilities",
             "These are log-probabilities. Probabilities were asked for: they are positive and sum to 1.",
-            {"torch.softmax(self(previous), dim=-1)": "torch.log_softmax(self(previous), dim=-1)"},
+            {SOFTMAX: "torch.log_softmax(self(previous), dim=-1)"},
         ),
         edit(
             "sigmoid",
             "A sigmoid of each logit does not sum to 1 over the words: they compete for one place, which is what softmax says.",
-            {"torch.softmax(self(previous), dim=-1)": "torch.sigmoid(self(previous))"},
+            {SOFTMAX: "torch.sigmoid(self(previous))"},
         ),
     ]
 
@@ -165,7 +166,7 @@ class PositiveMass(Check):
         edit(
             "negative-words",
             "This is the probability of the negative words. POSITIVE holds the indices of the others.",
-            {"torch.softmax(logits, dim=-1)[list(POSITIVE)].sum()": "torch.softmax(logits, dim=-1)[3:].sum()"},
+            {POSITIVE_SUM: "torch.softmax(logits, dim=-1)[3:].sum()"},
         ),
         edit(
             "mean-for-sum",
@@ -175,12 +176,12 @@ class PositiveMass(Check):
         edit(
             "best-word-only",
             "This says whether the most probable word is positive: 0 or 1. Asked for is the probability of all positive words.",
-            {"torch.softmax(logits, dim=-1)[list(POSITIVE)].sum()": "(logits.argmax() < 3).to(logits.dtype)"},
+            {POSITIVE_SUM: "(logits.argmax() < 3).to(logits.dtype)"},
         ),
         edit(
             "unstable-softmax",
             "Written as exp(logits) / sum it overflows for large logits. `torch.softmax` subtracts the largest first.",
-            {"torch.softmax(logits, dim=-1)[list(POSITIVE)].sum()": "logits.exp()[list(POSITIVE)].sum() / logits.exp().sum()"},
+            {POSITIVE_SUM: "logits.exp()[list(POSITIVE)].sum() / logits.exp().sum()"},
         ),
     ]
 
@@ -211,7 +212,7 @@ class LossAndGradient(Check):
             "flipped-sign",
             "The sign is turned: an optimizer that makes this small makes rewarded words rarer. The loss is minus "
             "log pi(word) times the advantage.",
-            {"return -torch.log_softmax(logits, dim=-1)[word]": "return torch.log_softmax(logits, dim=-1)[word]"},
+            {LOSS: "torch.log_softmax(logits, dim=-1)[word]"},
         ),
         edit(
             "attached-reward",
@@ -222,31 +223,31 @@ class LossAndGradient(Check):
             "log-of-softmax",
             "The logarithm of a softmax is lost where the softmax is too small for a float: at a distance of 400 it is -inf in "
             "float32. `torch.log_softmax` (or `logits - logsumexp`) never takes the detour.",
-            {"return -torch.log_softmax(logits, dim=-1)[word]": "return -torch.softmax(logits, dim=-1)[word].log()"},
+            {LOSS: "-torch.softmax(logits, dim=-1)[word].log()"},
         ),
         edit(
             "log-plus-epsilon",
             "A small number added inside the logarithm avoids -inf but changes the loss, and kills the gradient of improbable "
             "words. `torch.log_softmax` needs no such help.",
-            {"return -torch.log_softmax(logits, dim=-1)[word]": "return -(torch.softmax(logits, dim=-1)[word] + 1e-8).log()"},
+            {LOSS: "-(torch.softmax(logits, dim=-1)[word] + 1e-8).log()"},
         ),
         edit(
             "raw-logits-as-log-probs",
             "The logit of the word is not its log-probability: subtract the log of the sum of all exp(logits). Without it no "
             "other word ever becomes less probable.",
-            {"return -torch.log_softmax(logits, dim=-1)[word]": "return -logits[word]"},
+            {LOSS: "-logits[word]"},
         ),
         edit(
             "probability-for-log",
             "This is the probability where its logarithm belongs: its gradient is that of the score times pi(word), so that "
             "rare words hardly count.",
-            {"return -torch.log_softmax(logits, dim=-1)[word]": "return -torch.softmax(logits, dim=-1)[word]"},
+            {LOSS: "-torch.softmax(logits, dim=-1)[word]"},
         ),
         edit(
             "cut-graph",
             "No gradient reaches the logits: `.item()`, `detach`, `no_grad` or `torch.tensor(...)` around the log-probability "
             "cuts the graph.",
-            {"return -torch.log_softmax(logits, dim=-1)[word]": "return -torch.log_softmax(logits, dim=-1)[word].detach()"},
+            {LOSS: LOSS + ".detach()"},
         ),
         edit(
             "device-dtype",
@@ -274,17 +275,17 @@ class MeanOfState(Check):
         edit(
             "division-by-zero",
             "Before the first score there is nothing to divide by: `get` gives 0.0 then.",
-            {"self.total_score / self.count if self.count else 0.0": "self.total_score / self.count"},
+            {MEAN: "self.total_score / self.count"},
         ),
         edit(
             "sum-for-mean",
             "`get` gives the sum of the scores; the baseline is their mean.",
-            {"self.total_score / self.count if self.count else 0.0": "self.total_score"},
+            {MEAN: "self.total_score"},
         ),
         edit(
             "off-by-one-count",
             "The sum is divided by count + 1. That avoids a division by zero, but pulls every mean towards 0.",
-            {"self.total_score / self.count if self.count else 0.0": "self.total_score / (self.count + 1)"},
+            {MEAN: "self.total_score / (self.count + 1)"},
         ),
     ]
 
@@ -392,17 +393,17 @@ class WhatIsDrawnFrom(Check):
         edit(
             "epsilon-inverted",
             "Epsilon is the probability of exploring, not of following the policy.",
-            {"(1 - epsilon) * exploiting + epsilon / len(WORDS)": "epsilon * exploiting + (1 - epsilon) / len(WORDS)"},
+            {MIXTURE: "epsilon * exploiting + (1 - epsilon) / len(WORDS)"},
         ),
         edit(
             "epsilon-ignored",
             "Epsilon has no effect here: with probability epsilon the word comes from a uniform draw.",
-            {"(1 - epsilon) * exploiting + epsilon / len(WORDS)": "exploiting"},
+            {MIXTURE: "exploiting"},
         ),
         edit(
             "not-a-distribution",
             "The probabilities add up to more than 1: the policy is followed only with probability 1 - epsilon.",
-            {"(1 - epsilon) * exploiting + epsilon / len(WORDS)": "exploiting + epsilon / len(WORDS)"},
+            {MIXTURE: "exploiting + epsilon / len(WORDS)"},
         ),
         edit(
             "greedy-rollouts",
@@ -587,7 +588,7 @@ class Replay(Check):
             "flipped-sign",
             "The agent learns to say what is punished: somewhere a minus is missing or one too many (the loss is minus "
             "log pi(word) times the advantage, and the optimizer goes down).",
-            {"return -torch.log_softmax(logits, dim=-1)[word]": "return torch.log_softmax(logits, dim=-1)[word]"},
+            {LOSS: "torch.log_softmax(logits, dim=-1)[word]"},
         ),
         edit(
             "exploration-unweighted",
@@ -711,21 +712,37 @@ class ThreePlots(Check):
 
     @staticmethod
     def answer(*curves):
-        labels = (("loss", ""), ("loss", ""), ("positive", "iteration"))
-        return {"axes": [{"lines": [c], "y_label": y, "x_label": x} for c, (y, x) in zip(curves, labels)]}
+        labels, places = (("loss", ""), ("loss", ""), ("positive", "iteration")), ([0.7, 0.9], [0.4, 0.6], [0.1, 0.3])
+        return {
+            "axes": [
+                {"bottom_and_top": place, "y_limits": [-np.inf, np.inf], "lines": [curve], "y_label": y, "x_label": x}
+                for curve, place, (y, x) in zip(curves, places, labels)
+            ]
+        }
 
     def judge(self, got, expected, **case):
         if len(got["axes"]) != 3:
             return f"`axes`: expected 3 under one another, received {len(got['axes'])}"
+        if any(low["bottom_and_top"][1] > high["bottom_and_top"][0] for high, low in zip(got["axes"], got["axes"][1:])):
+            return "`axes`: expected 3 under one another, these lie side by side or overlap"
         for place, mine, theirs in zip(("top", "middle", "bottom"), got["axes"], expected["axes"]):
-            wanted = theirs["lines"][0]
-            near = [line for line in mine["lines"] if difference(line, wanted, self.tolerance) is None]
-            if not near:
-                shown = difference(mine["lines"][0], wanted, self.tolerance) if mine["lines"] else "there is no line"
-                return f"`{place} axes`: {shown}"
-            for label in ("y_label", "x_label"):
-                if theirs[label] not in str(mine[label]).lower():
-                    return f"`{place} axes`: {label} is {mine[label]!r} and does not say {theirs[label]!r}"
+            wrong = self.panel(mine, theirs)
+            if wrong:
+                return f"`{place} axes`: {wrong}"
+        return None
+
+    def panel(self, mine, theirs):
+        wanted = theirs["lines"][0]
+        if not any(difference(line, wanted, self.tolerance) is None for line in mine["lines"]):
+            found = difference(mine["lines"][0], wanted, self.tolerance) if mine["lines"] else None
+            return found.split(": ", 1)[1] if found else "there is no line"
+        low, high = mine["y_limits"]
+        if wanted.min() < low or wanted.max() > high:
+            shown = f"{number(low)} to {number(high)}"
+            return f"the curve runs from {number(wanted.min())} to {number(wanted.max())}, in view is {shown}"
+        for label in ("y_label", "x_label"):
+            if theirs[label] not in str(mine[label]).lower():
+                return f"{label} is {mine[label]!r} and does not say {theirs[label]!r}"
         return None
 
     @mistake("mean-for-median", "The middle curve is a running mean, which one outlier moves. `medfilt` takes running medians.")

@@ -182,12 +182,14 @@ def trained_tables(module, tables, seeds, iterations, learning_rate):
 
 
 def training_figure(module, losses, positive, kernel_size):
-    """The axes of the figure, from top to bottom, with their lines and labels."""
+    """The axes of the figure, from top to bottom: where they lie, what they show, their lines and labels."""
     figure = module.plot_training(losses, positive, kernel_size)
     axes = sorted(figure.axes, key=lambda one: -one.get_position().y1)
     return {
         "axes": [
             {
+                "bottom_and_top": [one.get_position().y0, one.get_position().y1],
+                "y_limits": sorted(one.get_ylim()),
                 "lines": [np.asarray(line.get_ydata(), dtype=np.float64) for line in one.lines],
                 "y_label": one.get_ylabel(),
                 "x_label": one.get_xlabel(),
