@@ -119,17 +119,17 @@ TITLES = {
 
 
 def show(report: Report, console: Console) -> None:
-    """The table of lessons, then everything to be mended."""
+    """The table of lessons (wrong answers tried and caught; of those by hand, the named; right answers of other ways)."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    table.add_column("lesson", no_wrap=True)
-    for name in ("exercises", "points", "wrong", "caught", "by hand", "named", "other ways"):
-        table.add_column(name, justify="right")
+    table.add_column("lesson", no_wrap=True, overflow="ellipsis")
+    for name in ("exercises", "wrong", "caught", "by hand", "named", "other ways"):
+        table.add_column(name, justify="right", min_width=len(name))
     for lesson in [*report.lessons, None]:
         counts = report.counts(lesson)
         of = [lesson] if lesson else report.lessons
-        row = [sum(len(one.exercises) for one in of), _whole(sum(one.points for one in of))]
+        row = [sum(len(one.exercises) for one in of)]
         row += [counts[name] for name in ("mutants", "killed", "by_hand", "by_hand_named", "alternatives")]
         table.add_row(f"{lesson.number:2} {lesson.title}" if lesson else "all", *map(str, row), style=None if lesson else "bold")
     console.print(table)
