@@ -9,7 +9,7 @@ import importlib
 import os
 import re
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -56,6 +56,7 @@ class Lesson:
     needs: tuple[int, ...]
     folder: Path
     exercise_needs: dict[str, tuple[str, ...]] = field(repr=False)
+    silent_bug: bool = False  # a complete, running file with one planted error, beside the lesson's own file
 
     @property
     def module(self) -> str:
@@ -66,9 +67,9 @@ class Lesson:
         return self.file.split("/")[0]
 
     @property
-    def order(self) -> tuple[int, int]:
-        """Where it stands in the course: the whole toy track comes before the full one."""
-        return (TRACKS.index(self.track), self.number)
+    def order(self) -> tuple[int, int, bool]:
+        """Where it stands in the course: the whole toy track comes before the full one, a silent bug after its lesson."""
+        return (TRACKS.index(self.track), self.number, self.silent_bug)
 
     @property
     def points(self) -> float:
@@ -172,7 +173,7 @@ class Course:
                 raise CourseError(f"no lesson or file `{left}` here{self._close(left, self._lesson_words())}")
             within = [exercise for lesson in lessons for exercise in lesson.exercises]
             return self._exercises_called(name, within, f" in {', '.join(lesson.file for lesson in lessons)}")
-        if len(lessons) > 1 and left.strip("/") not in TRACKS:
+        if len({lesson.folder for lesson in lessons}) > 1 and left.strip("/") not in TRACKS:
             raise CourseError(f"`{word}` could be {' or '.join(lesson.file for lesson in lessons)}: write the one you mean")
         found = [exercise for lesson in lessons for exercise in lesson.exercises]
         if lessons and not found:
@@ -189,8 +190,9 @@ class Course:
             stem = lesson.module.split(".")[-1]
             folder = lesson.folder.name
             names = {lesson.slug, folder, stem, stem + ".py", lesson.file, lesson.module, f"lessons/{folder}"}
-            here = place in (self.root / lesson.file, lesson.folder) or lesson.folder in place.parents
-            if (plain.isdecimal() and int(plain) == lesson.number) or plain.lower() in names or here:
+            here = place == self.root / lesson.file
+            inside = place == lesson.folder or lesson.folder in place.parents
+            if inside or (plain.isdecimal() and int(plain) == lesson.number) or plain.lower() in names or here:
                 if here or plain in (lesson.file, lesson.module):
                     return [lesson]
                 found.append(lesson)
@@ -237,23 +239,26 @@ def find_root(start: Path | str | None = None) -> Path:
 def load(start: Path | str | None = None) -> Course:
     """The course around `start`. Folders of lessons/ without a lesson.toml are passed over. Raises CourseError."""
     root = find_root(start)
-    lessons = [_lesson(folder) for folder in sorted((root / "lessons").iterdir()) if (folder / "lesson.toml").is_file()]
-    numbers = [lesson.number for lesson in lessons]
+    folders = [folder for folder in sorted((root / "lessons").iterdir()) if (folder / "lesson.toml").is_file()]
+    lessons = [lesson for folder in folders for lesson in _lessons(folder)]
+    numbers = [lesson.number for lesson in lessons if not lesson.silent_bug]
     for number in numbers:
         if numbers.count(number) > 1:
             raise CourseError(f"lessons/: two lessons have the number {number}")
     return Course(root, sorted(lessons, key=lambda lesson: lesson.order))
 
 
-def _lesson(folder: Path) -> Lesson:
+def _lessons(folder: Path) -> list[Lesson]:
+    """The lesson of a folder, and its silent bug (`bug = "toy/kl_bug.py"`) as one of its own: same number, same text, its own file."""
     shown = f"lessons/{folder.name}/lesson.toml"
     entry = _toml(folder / "lesson.toml", shown)
     missing = [name for name in ("number", "title", "file", "minutes", "summary") if name not in entry]
     if missing:
         raise CourseError(f"{shown}: `{missing[0]}` is missing")
-    if not re.fullmatch(r"(toy|full)/\w+\.py", str(entry["file"])):
-        raise CourseError(f'{shown}: expected file = "toy/name.py" or "full/name.py", received {entry["file"]!r}')
-    return Lesson(
+    for name in ("file", "bug"):
+        if name in entry and not re.fullmatch(r"(toy|full)/\w+\.py", str(entry[name])):
+            raise CourseError(f'{shown}: expected {name} = "toy/name.py" or "full/name.py", received {entry[name]!r}')
+    lesson = Lesson(
         number=int(entry["number"]),
         slug=folder.name.split("-", 1)[-1],
         title=str(entry["title"]),
@@ -264,6 +269,12 @@ def _lesson(folder: Path) -> Lesson:
         folder=folder,
         exercise_needs={name: tuple(needs) for name, needs in entry.get("exercise_needs", {}).items()},
     )
+    if "bug" not in entry:
+        return [lesson]
+    summary = "a complete file that runs and is wrong: find the one error, and mend it."
+    title = f"{lesson.title}: the silent bug"
+    bug = replace(lesson, file=entry["bug"], title=title, minutes=20, summary=summary, exercise_needs={}, silent_bug=True)
+    return [lesson, bug]
 
 
 def _toml(path: Path, shown: str) -> dict:

@@ -39,7 +39,8 @@ def release(course: Course, lessons: list[Lesson], target: Path, step: Callable[
         step(lesson.title)
         source = (ROOT / "solutions" / lesson.file).read_text(encoding="utf-8")
         (target / lesson.file).write_text(skeleton(source, lesson.number), encoding="utf-8")
-        copy_lesson(lesson, target / "lessons" / lesson.folder.name)
+        if not lesson.silent_bug:  # it shares its lesson's folder
+            copy_lesson(lesson, target / "lessons" / lesson.folder.name)
         frozen = frozen_file(target, lesson.module)
         frozen.parent.mkdir(parents=True, exist_ok=True)
         frozen.write_bytes(freeze(lesson))

@@ -1,4 +1,8 @@
-"""solutions -> skeletons: what stands between `# BEGIN SOLUTION` and `# END SOLUTION` becomes a NotImplementedError that names the task."""
+"""solutions -> skeletons: what stands between `# BEGIN SOLUTION` and `# END SOLUTION` becomes a NotImplementedError that names the task.
+
+In a silent bug's file the learner gets working code instead: a solution's `# PLANTED` and the commented lines after it, up to the
+end mark, are what stands there in the skeleton, without their `# `.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +12,30 @@ from pathlib import Path
 
 from .reference import BEGIN, END, ROOT
 
+PLANTED = "# PLANTED"
+
 
 def skeleton(text: str, lesson: int) -> str:
     """The learner's file for a solution's text. Raises ValueError for marks that do not pair."""
     names = _names_by_line(text)
-    kept, inside = [], False
+    kept, inside, planted = [], False, False
     for number, line in enumerate(text.splitlines(), start=1):
         mark = line.strip()
         if mark == BEGIN:
             if inside:
                 raise ValueError(f"line {number}: {BEGIN} inside another")
-            inside = True
+            inside, planted = True, False
             indent = line[: len(line) - len(line.lstrip())]
             kept.append(f'{indent}raise NotImplementedError("lesson {lesson}: {names.get(number, "this file")}")')
         elif mark == END:
             if not inside:
                 raise ValueError(f"line {number}: {END} without {BEGIN}")
             inside = False
+        elif inside and mark == PLANTED:
+            planted = True
+            kept.pop()  # working code stands here, not a task
+        elif planted and inside:
+            kept.append(re.sub(r"# ?", "", line, count=1))
         elif not inside:
             kept.append(line)
     if inside:

@@ -44,7 +44,8 @@ def choose(course: Course, state: Progress) -> tuple[Exercise | None, str]:
     if not left:
         return None, f"Every exercise passes ({len(course.exercises)} of {len(course.exercises)}). Well done."
     for exercise in left:
-        if state.status(exercise) not in ("not_started", "missing", "unknown") and not _unmet(exercise, state):
+        begun = state.status(exercise) not in ("not_started", "missing", "unknown") and not exercise.lesson.silent_bug  # which fails as given
+        if begun and not _unmet(exercise, state):
             return exercise, f"you have begun it, and its last check said: {state.status(exercise)}."
     for exercise in left:
         if not _unmet(exercise, state):

@@ -86,8 +86,8 @@ class Report:
             "equivalent": len(self.equivalents),
             "lessons": {
                 str(lesson.number): {
-                    "exercises": len(lesson.exercises),
-                    "points": _whole(lesson.points),
+                    "exercises": sum(len(part.exercises) for part in self.parts(lesson)),
+                    "points": _whole(sum(part.points for part in self.parts(lesson))),
                     **self.counts(lesson),
                 }
                 for lesson in self.lessons
@@ -101,6 +101,10 @@ class Report:
             "seconds": round(self.seconds, 2),
             "layers": self.layers,
         }
+
+    def parts(self, lesson: Lesson | None) -> list[Lesson]:
+        """A lesson's own file and its silent bug; everything for None."""
+        return [part for part in self.lessons if lesson is None or part.number == lesson.number]
 
     def _all_well(self, kind: str) -> int:
         """Exercises all of whose findings of this kind are as they must be."""
@@ -126,10 +130,9 @@ def show(report: Report, console: Console) -> None:
     table.add_column("lesson", no_wrap=True, overflow="ellipsis")
     for name in ("exercises", "wrong", "caught", "by hand", "named", "other ways"):
         table.add_column(name, justify="right", min_width=len(name))
-    for lesson in [*report.lessons, None]:
+    for lesson in [*(lesson for lesson in report.lessons if not lesson.silent_bug), None]:
         counts = report.counts(lesson)
-        of = [lesson] if lesson else report.lessons
-        row = [sum(len(one.exercises) for one in of)]
+        row = [sum(len(part.exercises) for part in report.parts(lesson))]
         row += [counts[name] for name in ("mutants", "killed", "by_hand", "by_hand_named", "alternatives")]
         table.add_row(f"{lesson.number:2} {lesson.title}" if lesson else "all", *map(str, row), style=None if lesson else "bold")
     console.print(table)

@@ -150,7 +150,7 @@ def lessons_by_name(path: tuple[str, ...], course: Course) -> list[Lesson]:
     named = [re.sub(r"[\s-]+", "_", re.sub(r"^(lesson)?[\s_-]*\d+[\s_-]+", "", name)) for name in (stem, cleaned)]
     lessons = [lesson for lesson in course.lessons if lesson.module.split(".")[1] in (stem, *named)]
     if not lessons and (numbered := re.fullmatch(r"(?:lesson|l)?[\s_-]*0*(\d{1,3})", cleaned)):
-        lessons = [lesson for lesson in course.lessons if lesson.number == int(numbered[1])]
+        lessons = [lesson for lesson in course.lessons if lesson.number == int(numbered[1]) and not lesson.silent_bug]
     if len(path) > 1 and path[-2] in TRACKS:
         lessons = [lesson for lesson in lessons if lesson.track == path[-2]]
     return lessons
