@@ -1,6 +1,6 @@
 """Draws the pictures of lesson 3 beside this file and prints every number that its text quotes.
 
-    python lessons/03-word-agent/figures.py             about two minutes: 320 agents are trained
+    python lessons/03-word-agent/figures.py             two to four minutes: 320 agents are trained
     python lessons/03-word-agent/figures.py --quick     without the comparison of section 3.8: seconds
 """
 
@@ -43,7 +43,7 @@ def one_step(word=3, advantage=-1.0, learning_rate=0.5):
     logits = torch.zeros(6, dtype=torch.float64, requires_grad=True)
     loss = word_agent.policy_loss(logits, word, advantage)
     loss.backward()
-    return float(loss), logits.grad.numpy(), softmax(-learning_rate * logits.grad.numpy())
+    return loss.item(), logits.grad.numpy(), softmax(-learning_rate * logits.grad.numpy())
 
 
 def variance(policy, rewards, baseline, behaviour=None):
@@ -76,33 +76,46 @@ def expected_update(policy, drawn, rewards, weighted, baseline=0.0):
 
 
 def surrogate(p, baseline):
-    """Section 3.7: the expected loss of a policy with P(positive) = p, spread evenly within each kind of word (eq. 3.13)."""
+    """Section 3.7: the expected loss of a policy with P(positive) = p, spread evenly within each kind of word (eq. 3.12)."""
     policy = np.where(SCORE > 0, p / 3, (1 - p) / 3)
     kept = policy > 0
     return float(-(policy * (SCORE - baseline))[kept] @ np.log(policy[kept]))
 
 
-def comparison(way, use_baseline, shift, seeds=SEEDS):
-    """Exact P(positive) of every seed's run, (seeds, iterations + 1), and the largest probability each ends with, (seeds,)."""
+def train_all(way, use_baseline, shift, seeds=SEEDS):
+    """The runs of section 3.8: one agent a seed."""
     mode, epsilon, weighted = WAYS[way]
     settings = dict(iterations=ITERATIONS, learning_rate=LEARNING_RATE, epsilon=epsilon, mode=mode, weighted=weighted)
-    runs = [word_run.run(word_agent, seed, use_baseline=use_baseline, shift=shift, **settings) for seed in range(seeds)]
-    return np.array([r.positive.numpy() for r in runs]), np.array([softmax(r.logits.numpy()).max() for r in runs])
+    return [word_run.run(word_agent, seed, use_baseline=use_baseline, shift=shift, **settings) for seed in range(seeds)]
 
 
-def row(way, shift, seeds=SEEDS):
-    """A row of the table of section 3.8, and the curves behind it by use of the baseline."""
-    cells, curves = [], {}
-    for use_baseline in (False, True):
-        positive, largest = comparison(way, use_baseline, shift, seeds)
-        ends = positive[:, -1]
-        cells += [f"{(ends >= 0.99).sum()} of {seeds}", f"{np.median(ends):.4f}", f"{ends.min():.4f}", f"{np.median(largest):.2f}"]
-        curves[use_baseline] = positive
-    return f"| {way} | {' | '.join(cells)} |", curves
+def cells(runs):
+    """What the tables of section 3.8 say of runs: how many end at 0.99 or above, the median, the worst, the likeliest word."""
+    ends = np.array([float(run.positive[-1]) for run in runs])
+    largest = np.array([softmax(run.logits.numpy()).max() for run in runs])
+    return f"{(ends >= 0.99).sum()} of {len(runs)} | {np.median(ends):.4f} | {ends.min():.4f} | {np.median(largest):.2f}"
 
 
-def draw_comparison(curves, title):
-    """curves: by way, then by use of the baseline, (seeds, iterations + 1)."""
+def row(way, runs):
+    """A row of the table; runs: by use of the baseline."""
+    return f"| {way} | {cells(runs[False])} | {cells(runs[True])} |"
+
+
+def below_half(runs):
+    """(agents that end with P(positive) below one half, the most iterations that one of the others was below one half)."""
+    curves = np.array([run.positive.numpy() for run in runs]) < 0.5
+    lost = curves[:, -1]
+    return lost.sum(), curves[~lost].sum(axis=1).max()
+
+
+def frozen(runs):
+    """(runs, runs whose first word is positive) of those in which every loss but the first is exactly 0."""
+    still = [run for run in runs if not run.losses[1:].any()]
+    return len(still), sum(bool(run.shares[0] == 1) for run in still)
+
+
+def draw_comparison(curves, title, shown):
+    """curves: by way, then by use of the baseline, (seeds, iterations + 1). shown: how many iterations are in view."""
     figure = Figure(figsize=(11, 5), layout="constrained")
     axes = figure.subplots(2, len(curves), sharex=True, sharey=True)
     for column, (way, both) in enumerate(curves.items()):
@@ -111,7 +124,7 @@ def draw_comparison(curves, title):
             one.plot(both[use_baseline].T, color="tab:blue", linewidth=0.6, alpha=0.5)
             one.plot(np.median(both[use_baseline], axis=0), color="black", linewidth=1.8)
             one.axhline(0.99, color="tab:red", linewidth=0.8, linestyle=":")
-            one.set_ylim(-0.03, 1.03)
+            one.set(xlim=(0, shown), ylim=(-0.03, 1.03))
             one.set_title(f"{way}\n{'with the baseline' if use_baseline else 'no baseline'}", fontsize=10)
         axes[1, column].set_xlabel("iteration")
     for one in axes[:, 0]:
@@ -148,11 +161,11 @@ def worked_examples():
         for shift in (0.0, 2.0):
             rewards = SCORE + shift
             mean = policy @ rewards
-            plain, with_mean = variance(policy, rewards, 0.0), variance(policy, rewards, mean)
-            print(f"3.4  {name}, rewards {rewards[0]:g} and {rewards[3]:g}: variance {plain:.4f}, with b = {mean:g} {with_mean:.4f}")
+            spreads = f"variance {variance(policy, rewards, 0.0):.4f}, with b = {mean:.1f} {variance(policy, rewards, mean):.4f}"
+            print(f"3.4  {name}, rewards {rewards[0]:g} and {rewards[3]:g}: {spreads}")
     for n, reward, before, advantage, wrong in baseline_orders([1.0, -1.0, 1.0, 1.0]):
-        ratio = wrong / advantage
-        print(f"3.4  n = {n}: r = {reward:+g}, mean before {before:.4f}, advantage {advantage:+.4f}, after {wrong:+.4f}, {ratio:.4f}")
+        print(f"3.4  n = {n}: r = {reward:+g}, mean before {before:.4f}, advantage {advantage:+.4f}", end="; ")
+        print(f"updated first {wrong:+.4f}, ratio {wrong / advantage:.4f}")
     greedy, mixed = behaviour(POLICY, EPSILON, "argmax"), behaviour(POLICY, EPSILON, "sample")
     print(f"3.5  argmax with epsilon {EPSILON}: {numbers(greedy)}, weights {numbers(POLICY / greedy, 2)}")
     print(f"     sample with epsilon {EPSILON}: {numbers(mixed)}, weights {numbers(POLICY / mixed, 2)}")
@@ -168,9 +181,8 @@ def worked_examples():
     for p in (0.5, 0.7, 0.9, 0.99, 1.0):
         print(f"3.7  P(positive) = {p}: expected loss {surrogate(p, 0.0):.4f}, with b = E[r] {surrogate(p, 2 * p - 1):.4f}")
     grid = np.linspace(0.5, 0.999, 1000)
-    lowest = min((surrogate(p, 2 * p - 1), p) for p in grid)
-    highest = max((surrogate(p, 0.0), p) for p in grid)
-    print(f"3.7  with b lowest at P = {lowest[1]:.3f}: {lowest[0]:.4f}; without highest at P = {highest[1]:.3f}: {highest[0]:.4f}")
+    lowest, where = min((surrogate(p, 2 * p - 1), p) for p in grid)
+    print(f"3.7  with b = E[r] lowest at P(positive) = {where:.3f}: {lowest:.4f}")
 
 
 def main():
@@ -180,9 +192,9 @@ def main():
     at = (0, 25, 50, 100, 300)
     print("3.7  exact P(positive) after", ", ".join(f"{n}: {finished.positive[n]:.3f}" for n in at), "iterations")
     losses = finished.losses.numpy()
-    print("3.7  mean loss of iterations", ", ".join(f"{a}-{b - 1}: {losses[a:b].mean():.3f}" for a, b in ((0, 25), (25, 50), (50, 100), (100, 300))))
-    print(f"3.7  largest loss {losses.max():.2f} in iteration {losses.argmax()}, smallest {losses.min():.2f} in {losses.argmin()}; "
-          f"share of positive words at the end {finished.shares[-1]:.4f}")
+    for first, last in ((0, 25), (25, 50), (50, 100), (100, 300)):
+        print(f"3.7  mean loss of iterations {first} to {last - 1}: {losses[first:last].mean():.3f}")
+    print(f"3.7  lowest loss {losses.min():.2f}, iteration {losses.argmin()}; share of positive words {finished.shares[-1]:.2f}")
     greedy = behaviour(POLICY, EPSILON, "argmax")
     rows = []
     for shift, title in ((0.0, "rewards +1 and -1"), (2.0, "the same rewards plus 2")):
@@ -196,16 +208,17 @@ def main():
     draw_updates(rows).savefig(HERE / "exploration.png", dpi=120)
     if "--quick" in sys.argv[1:]:
         return
-    for shift, name, title in (
-        (0.0, "comparison.png", f"Rewards +1 and -1: {SEEDS} seeds each, median in black"),
-        (2.0, "shifted.png", f"Rewards +3 and +1: {SEEDS} seeds each, median in black"),
-    ):
-        print(f"3.8  rewards {1 + shift:g} and {-1 + shift:g}: without, then with the baseline: seeds >= 0.99, median, worst, largest pi")
-        curves = {}
+    for shift, name, shown in ((0.0, "comparison.png", 150), (2.0, "shifted.png", 300)):
+        title, curves = f"Rewards {1 + shift:+g} and {-1 + shift:+g}: {SEEDS} seeds each, median in black", {}
+        print(f"3.8  {title}; without, then with the baseline: seeds >= 0.99, median, worst, largest pi")
         for way in WAYS:
-            text, curves[way] = row(way, shift)
-            print(text, flush=True)
-        draw_comparison(curves, title).savefig(HERE / name, dpi=110)
+            runs = {use_baseline: train_all(way, use_baseline, shift) for use_baseline in (False, True)}
+            print(row(way, runs), flush=True)
+            print("     no baseline: %d agents end below 1/2, another is there for %d iterations" % below_half(runs[False]))
+            if way == "argmax":
+                print("     with the baseline: %d runs frozen after one step, %d of them on a positive word" % frozen(runs[True]))
+            curves[way] = {kind: np.array([run.positive.numpy() for run in found]) for kind, found in runs.items()}
+        draw_comparison(curves, title, shown).savefig(HERE / name, dpi=110)
 
 
 if __name__ == "__main__":
