@@ -18,4 +18,6 @@ def learner(course: Course) -> Submission:
     for track in TRACKS:
         for place in sorted((course.root / track).glob("*.py")):
             entries.append(Entry((track, printable(place.name)), reader(course.root / track, (place.name,))))
+    for place in sorted((course.root / "answers").glob("*.toml")):
+        entries.append(Entry(("answers", printable(place.name)), reader(course.root / "answers", (place.name,))))
     return sorted_out("learner", entries, course, [])

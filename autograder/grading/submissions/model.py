@@ -34,6 +34,7 @@ class Submission:
     name: str  # safe as the name of a folder
     files: dict[str, str] = field(default_factory=dict)  # "toy.word_agent" -> source
     helpers: dict[str, str] = field(default_factory=dict)  # other modules that these files may import
+    answers: dict[str, str] = field(default_factory=dict)  # "02-policy-gradient" -> the text of its answers file
     problems: list[Problem] = field(default_factory=list)
 
     def problem(self, module: str) -> Problem | None:

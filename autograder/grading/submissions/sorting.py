@@ -96,6 +96,8 @@ def _code_files(entries: list[Entry], work: _Work, zips: int) -> list[Entry]:
             continue
         if name.endswith((".py", ".ipynb")):
             found.append(entry)
+        elif name.endswith(".toml"):
+            _take_answers(entry, work)
         elif name.endswith(OTHER_ARCHIVES):
             work.problems.append(Problem(entry.shown, "refused", "is an archive of another kind: send a zip"))
         elif name.endswith(".zip") and depth >= ZIP_DEPTH:
@@ -111,6 +113,18 @@ def _code_files(entries: list[Entry], work: _Work, zips: int) -> list[Entry]:
                 continue
             waiting += [(one, depth + 1) for one in inside]
     return found
+
+
+def _take_answers(entry: Entry, work: _Work) -> None:
+    """Keeps the answers file of a lesson, `02-policy-gradient.toml`; the first of several, as with two copies of one file."""
+    name = re.sub(r"( ?\(\d+\)|-\d+)$", "", entry.path[-1][: -len(".toml")].lower())
+    if name not in {lesson.folder.name for lesson in work.course.lessons} or name in work.submission.answers:
+        return
+    text = work.source(entry)
+    if isinstance(text, Unreadable):
+        work.problems.append(Problem(entry.shown, text.status, text.message))
+    else:
+        work.submission.answers[name] = text
 
 
 def _claims(files: list[Entry], work: _Work) -> dict[str, list[Entry]]:
