@@ -2,70 +2,90 @@
 
 from __future__ import annotations
 
+import os
 import sys
-
-import typer
+from functools import lru_cache
 
 from autograder import __version__
 
-app = typer.Typer(
-    name="climb",
-    help="Reinforcement learning for language models, by exercises that are checked against exact truth.",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
+HELP = """Reinforcement learning for language models, by exercises that are checked against exact truth.
+
+New here? `climb tour` shows the course at work, `climb next` says what to do now, `climb check` says whether it is right.
+A lesson's files: the text is lessons/NN-name/lesson.md, what you write is toy/name.py.
+"""
 
 
 class UsageProblem(Exception):
     """Bad input: one line that says what was expected, what came and what to do. Ends the command with exit code 2."""
 
 
-def _register() -> None:
-    from autograder.commands import check, grade, learn, release, selfcheck, skeletons, tour, watch
-
-    for module in (check, watch, learn, tour, grade, release, skeletons, selfcheck):
-        module.register(app)
-
-
-@app.callback(invoke_without_command=True)
-def _root(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
-    if version:
-        print(f"climb {__version__}")
-        raise typer.Exit()
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Exit 0: everything asked for passes. 1: something graded fails. 2: usage or input error, one line. 130: Ctrl-C."""
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    code = run(sys.argv[1:] if arguments is None else arguments)
+    if code == 130:
+        os._exit(code)  # threads that wait for learner code need not be waited for: nobody wants their answers any more
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code. Whatever goes wrong outside our own code is one line on stderr."""
+    try:
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(errors="replace")  # a terminal that cannot show a character shows `?`
+        code = _dispatch(arguments)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return _say("stopped", 130)
+    except BrokenPipeError:  # `climb check | head`: who reads has enough, and is not told so
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _say(f"{where}{error.strerror or error}", 2)
+
+
+def _dispatch(arguments: list[str]) -> int:
     from autograder.course import CourseError
     from autograder.grading.submissions.model import SubmissionError
     from autograder.sandbox.errors import SandboxError
 
-    if not app.registered_commands:
-        _register()
+    app = application()
     try:
         return app(args=arguments or ["--help"], prog_name="climb", standalone_mode=False) or 0
-    except KeyboardInterrupt:
-        return _say("stopped", 130)
     except (UsageProblem, CourseError, SubmissionError, SandboxError) as error:
         return _say(" ".join(str(error).split("\n")), 2)
-    except BrokenPipeError:  # `climb check | head`
-        sys.stderr.close()
-        return 1
     except Exception as error:
         if type(error).__name__ == "Abort":  # Ctrl-C inside the command-line library
-            return _say("stopped", 130)
-        if hasattr(error, "format_message"):  # the library's usage errors, whichever version raises them
-            usage = " ".join(error.format_message().split())
-            return _say(f"{usage} See `climb {_command(arguments)}--help`.", 2)
-        raise
+            raise KeyboardInterrupt from None
+        if not hasattr(error, "format_message"):
+            raise
+        usage = " ".join(error.format_message().split())  # the library's usage errors, whichever version raises them
+        return _say(f"{usage}{'' if usage[-1:] in '.?' else '.'} See `climb {_command(app, arguments)}--help`.", 2)
 
 
-def _command(arguments: list[str]) -> str:
+@lru_cache(maxsize=1)
+def application():
+    """The commands, put together on first use: importing this module imports no library."""
+    import typer
+
+    from autograder.commands import check, grade, learn, release, selfcheck, skeletons, tour, watch
+
+    app = typer.Typer(name="climb", help=HELP, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+    @app.callback(invoke_without_command=True)
+    def root(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+        if version:
+            print(f"climb {__version__}")
+            raise typer.Exit()
+
+    for module in (check, watch, learn, tour, grade, release, skeletons, selfcheck):
+        module.register(app)
+    return app
+
+
+def _command(app, arguments: list[str]) -> str:
     known = {command.name or (command.callback.__name__ if command.callback else "") for command in app.registered_commands}
     return f"{arguments[0]} " if arguments and arguments[0] in known else ""
 
@@ -76,4 +96,6 @@ def _say(line: str, code: int) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    from autograder.cli import main as imported  # `python -m autograder.cli` would else hold two UsageProblems
+
+    imported()

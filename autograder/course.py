@@ -224,7 +224,7 @@ class Course:
 
         spelt = {name.lower(): name for name in names}
         close = [f"`{spelt[name]}`" for name in difflib.get_close_matches(word.lower(), spelt, n=3, cutoff=0.6)]
-        return f"; did you mean {' or '.join(close)}?" if close else "; `climb progress` lists all of them"
+        return f"; did you mean {' or '.join(close)}?" if close else "; `climb progress` lists the lessons, `climb check 1` what is in one"
 
 
 def find_root(start: Path | str | None = None) -> Path:

@@ -25,18 +25,23 @@ def watch(
     import watchfiles
     from rich.console import Console
 
+    from autograder.cli import UsageProblem
+    from autograder.dependencies import states_of
     from autograder.grading.grade import Grader
     from autograder.progress import Progress
     from autograder.reports import terminal
     from autograder.sandbox import open_sandbox
 
     course, console = courses.load(), Console()
+    exercises = course.exercises
+    if not exercises:
+        raise UsageProblem(f"{course.root} has no exercises to watch")
     with open_sandbox([lesson.module for lesson in course.lessons if lesson.exercises]) as sandbox:
         grader = Grader(course, sandbox, jobs=os.cpu_count() or 1)
         if not as_json:
             console.print("[dim]Getting ready...[/dim]")
-        grader.prepare(course.exercises)
-        level = sandbox.level
+        grader.prepare(exercises)
+        level, progress = sandbox.level, Progress(course.root)
         folders = [folder for folder in (course.root / "toy", course.root / "full") if folder.is_dir()]
         if as_json:
             print(json.dumps({"watching": [lesson.file for lesson in course.lessons], "sandbox": level}), flush=True)
@@ -44,21 +49,27 @@ def watch(
             console.print(f"Watching {', '.join(folder.name + '/*.py' for folder in folders)}. Save a file to check it; Ctrl-C ends.")
         for changes in watchfiles.watch(*folders, step=SETTLE_MS, debounce=SETTLE_MS * 5, recursive=False, raise_interrupt=True):
             for lesson in touched(course, {Path(path) for _, path in changes}):
+                states = states_of([lesson], course)
                 result = check_lesson(grader, course, lesson)
-                Progress(course.root).record(result, course)
+                warned = progress.unsaved
+                progress.record(result["exercises"], states)
                 if as_json:
                     print(json.dumps(result), flush=True)
-                else:
-                    console.rule(f"{time.strftime('%H:%M:%S')}  {lesson.file}", style="dim")
-                    terminal.show(result, course, console, explain=1)
+                    continue
+                console.rule(f"{time.strftime('%H:%M:%S')}  {lesson.file}", style="dim")
+                terminal.show(result, course, console, explain=1)
+                if progress.unsaved and not warned:
+                    console.print(progress.unsaved, style="yellow")
 
 
 def touched(course: courses.Course, paths: set[Path]) -> list[courses.Lesson]:
-    """The lessons whose verdict can change with these files: only their own, since earlier files are graded as the reference's."""
-    return [lesson for lesson in course.lessons if course.root / lesson.file in paths and lesson.exercises]
+    """The lessons whose verdict can change with these files: their own, and those that import one of them."""
+    from autograder.dependencies import files_of
+
+    return [lesson for lesson in course.lessons if lesson.exercises and paths & set(files_of(lesson, course))]
 
 
 def check_lesson(grader, course: courses.Course, lesson: courses.Lesson) -> dict:
     from autograder.commands.check import own_files
 
-    return grader.grade(own_files(course, lesson.exercises), lesson.exercises)
+    return grader.grade(own_files(course), lesson.exercises)

@@ -198,7 +198,7 @@ def _hostile(info: zipfile.ZipInfo, parts: list[str]) -> str | None:
 def _special(mode: int) -> str:
     if stat.S_ISLNK(mode):
         return "is a symbolic link, and links are not followed: send the file itself"
-    return "is no regular file but a device, a pipe or a socket"
+    return "is a folder, not a file" if stat.S_ISDIR(mode) else "is no regular file but a device, a pipe or a socket"
 
 
 def _refuse_overlaps(archive: zipfile.ZipFile, infos: list[zipfile.ZipInfo]) -> None:
