@@ -5,7 +5,7 @@ from math import comb
 import numpy as np
 import pytest
 
-from autograder.checks.verdicts import counts_agree
+from autograder.checks.verdicts import counts_agree, smaller_tail
 
 
 @pytest.mark.parametrize("false_reject", [0.2, 0.01])
@@ -37,7 +37,7 @@ def test_wrong_shares_are_refused_and_right_ones_pass():
         assert counts_agree(rng.multinomial(300, wrong), right)
 
 
-@pytest.mark.parametrize("counts", [[np.nan, 3.0], [-3.0, 13.0], [np.inf, 1.0]])
+@pytest.mark.parametrize("counts", [[np.nan, 3.0], [-3.0, 13.0], [np.inf, 1.0], [1e18, 1e18]])
 def test_counts_that_are_none_are_refused(counts):
     assert counts_agree(counts, [0.5, 0.5])
 
@@ -47,3 +47,13 @@ def test_errors_name_what_is_wrong():
         counts_agree([1, 2, 3], [0.5, 0.5])
     with pytest.raises(ValueError, match="expected to sum to 1"):
         counts_agree([1, 2], [0.5, 0.6])
+
+
+@pytest.mark.parametrize("draws", [1, 10, 5000])
+@pytest.mark.parametrize("p", [0.0, 1e-6, 0.3, 0.999, 1.0])
+def test_the_tails_are_those_of_the_binomial_distribution(draws, p):
+    binomial = pytest.importorskip("scipy.stats").binom(draws, p)
+    for count in {0, 1, draws // 3, draws}:
+        exact = min(binomial.cdf(count), binomial.sf(count - 1))
+        # sums of logarithms up to 4e4 lose 1e-11 of a probability's size, each of up to 5,000 terms
+        assert smaller_tail(count, draws, p) == pytest.approx(exact, rel=1e-9, abs=1e-14)
