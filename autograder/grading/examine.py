@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import builtins
+import re
 import unicodedata
 from dataclasses import dataclass, field
 from typing import Any
@@ -68,7 +70,7 @@ def judge(check: Check, workspace: Workspace, oracle: Oracle, reply: Reply, *, p
     found = wire.frames(reply.stream)
     file = workspace.module.replace(".", "/") + ".py"
     if found and found[0].get("import"):
-        return _raised(found[0]["import"], f"{file} cannot be imported", check, None)
+        return _raised(found[0]["import"], f"{file} cannot be imported", check, workspace, public)
     if found and found[0].get("has") is False:
         return Verdict("missing", f"{file} has no `{check.exercise}`.")
     cases, expected = oracle.cases(check), oracle.expected(check)
@@ -77,12 +79,12 @@ def judge(check: Check, workspace: Workspace, oracle: Oracle, reply: Reply, *, p
         if answers[index] is None:
             return _unfinished(check, reply, index, len(cases), case, public)
         if "$raised" in answers[index] and answers[index]["$detail"]["type"] == "NotImplementedError":
-            return _raised(answers[index]["$detail"], "", check, None)
+            return _raised(answers[index]["$detail"], "", check, workspace, public)
         wrong = "$raised" in answers[index] or _difference(check, answers[index], truth, case)
         if wrong:
             name, hint = diagnose(check, oracle, answers)
             if "$raised" in answers[index]:
-                verdict = _raised(answers[index]["$detail"], "It stopped", check, case if public else None)
+                verdict = _raised(answers[index]["$detail"], "It stopped", check, workspace, public, case)
                 verdict.misconception, verdict.hint = name, hint
                 return verdict
             return Verdict("failed", _explain(wrong, case, answers[index], truth, public), name, hint)
@@ -147,13 +149,16 @@ def _clean(detail: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _raised(detail: dict[str, Any], prefix: str, check: Check, case: dict | None) -> Verdict:
+def _raised(detail: dict[str, Any], prefix: str, check: Check, workspace: Workspace, public: bool, case: dict | None = None) -> Verdict:
     detail = _clean(detail)
     if detail["type"] == "NotImplementedError":
         at = detail["message"].removeprefix("lesson ").split(": ", 1)[-1]
-        if at and at != check.exercise and detail["message"].startswith("lesson "):
+        ours = any(f'("{detail["message"]}")' in text for text in workspace.sources.values())  # a skeleton's own words
+        if at and at != check.exercise and detail["message"].startswith("lesson ") and ours:
             return Verdict("not_started", f"Not started: `{check.exercise}` needs `{at}`, which is still to be written.")
         return Verdict("not_started", "Not started.")
+    if not public:
+        return Verdict("error", _raised_in_secret(detail, prefix, workspace))
     where = detail["frames"][-1] if detail["frames"] else None
     lines = [f"{prefix}: {detail['type']}: {detail['message']}"]
     if where:
@@ -161,6 +166,19 @@ def _raised(detail: dict[str, Any], prefix: str, check: Check, case: dict | None
     if case is not None:
         lines.append(f"with {_inputs(case)}")
     return Verdict("error", "\n".join(lines))
+
+
+def _raised_in_secret(detail: dict[str, Any], prefix: str, workspace: Workspace) -> str:
+    """Which built-in exception, and the line of the submission: no word that learner code could have put a hidden input into."""
+    known = getattr(builtins, detail["type"], None)
+    kind = detail["type"] if isinstance(known, type) and issubclass(known, BaseException) else "an exception of another kind"
+    text = f"{prefix}: {kind}."
+    for frame in reversed(detail["frames"]):
+        source = workspace.sources.get(frame["file"].removesuffix(".py").replace("/", "."))
+        lines = source.split("\n") if source is not None else []
+        if frame["line"].isdecimal() and 1 <= int(frame["line"]) <= len(lines):
+            return f"{text}\nat {frame['file']}, line {frame['line']}: {lines[int(frame['line']) - 1].strip()[:200]}"
+    return text
 
 
 def _unfinished(check, reply, index, count, case, public) -> Verdict:
@@ -174,15 +192,22 @@ def _unfinished(check, reply, index, count, case, public) -> Verdict:
 def _explain(wrong: str, case: dict, answer: dict, truth: dict, public: bool) -> str:
     wrong = plain(wrong[: 2 * TEXT_LIMIT])
     if not public:
-        return "Wrong on a hidden case. " + _without_numbers(wrong)
+        return f"Wrong on a hidden case. {_without_numbers(wrong)}".strip()
     lines = [wrong[0].upper() + wrong[1:] + ".", f"with      {_inputs(case)}"]
-    lines += [f"received  {plain(describe(answer))}", f"expected  {describe(truth)}"]
+    lines += [f"received  {plain(_shown(answer, truth))}", f"expected  {_shown(truth, truth)}"]
     return "\n".join(lines)
+
+
+def _shown(answer: dict, truth: dict) -> str:
+    """What was asked for and nothing beside it; where that is one thing, without its name."""
+    asked = {name: value for name, value in answer.items() if name in truth}
+    return describe(*asked.values()) if len(asked) == len(truth) == 1 else describe(asked or answer)
 
 
 def _without_numbers(wrong: str) -> str:
     """Under a secret seed the place of a difference is said, the values are not."""
-    return f"{wrong.split(':', 1)[0]} is not right." if wrong.startswith("`") and ":" in wrong else ""
+    name = re.match(r"`[\w .\[\]]+`", wrong)
+    return f"{name[0]} is not right." if name else ""
 
 
 def _inputs(case: dict) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from autograder import __version__, reference
 from autograder.checks import Check
 from autograder.course import Course, CourseError, Exercise, Lesson
+from autograder.sandbox import wire
 from autograder.sandbox.executor import Executor
 
 from .examine import Verdict, examine
@@ -56,8 +57,11 @@ class Grader:
         level, layers = self.executor.level, list(self.executor.layers)  # waits until the sandbox has started
         started = time.perf_counter()
         if pool is None:
-            with ThreadPoolExecutor(self.jobs) as own:
+            own = ThreadPoolExecutor(self.jobs)
+            try:
                 return self.grade(submission, exercises, own)
+            finally:
+                own.shutdown(wait=False, cancel_futures=True)  # after Ctrl-C nobody waits for what is still running
         units = self._start(submission, exercises, pool)
         rows = [self._row(exercise, [verdict.result() for verdict in verdicts]) for exercise, verdicts in units]
         return {
@@ -96,7 +100,7 @@ class Grader:
         worst = max(verdicts, key=lambda v: BADNESS.index(v.status))
         named = next((v for v in verdicts if v.misconception), worst)
         worst = named if worst.status == named.status else worst
-        printed = next((v.printed for v in verdicts if v.printed), "")
+        printed = next((v.printed for v in verdicts if v.printed), "") if self.public else ""  # it could print hidden inputs
         message = worst.message
         if printed and worst.status not in ("passed", *EARLIER_WORK):
             message += "\nIt printed: " + printed.strip()[:500]
@@ -119,7 +123,12 @@ def oracle_for(course: Course, lesson: Lesson, seed: int) -> Oracle:
         return Oracle(lesson.module, seed)
     if seed != PUBLIC_SEED:
         raise CourseError("a student's copy knows the answers of the public seed alone: leave out --seed")
-    return FrozenOracle(lesson.module, frozen_file(course.root, lesson.module))
+    frozen = frozen_file(course.root, lesson.module)
+    try:
+        return FrozenOracle(lesson.module, frozen)
+    except (OSError, wire.WireError, KeyError, TypeError):
+        shown = frozen.relative_to(course.root)
+        raise CourseError(f"{shown} is missing or damaged: copy it again from the course as you got it") from None
 
 
 def has_reference(course: Course, lesson: Lesson) -> bool:

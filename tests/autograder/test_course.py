@@ -136,7 +136,7 @@ def test_words_add_up_in_course_order_and_none_means_all(small):
         ("toy/word_agents.py::train", "no lesson or file `toy/word_agents.py`"),
         ("word_agent::trian", "in toy/word_agent.py; did you mean `train`"),
         ("train", "could be toy/einsum.py::train or toy/word_agent.py::train"),
-        ("qqqq", "`climb progress` lists all"),
+        ("qqqq", "`climb progress` lists the lessons"),
         ("17", "`17`"),
         ("5", "lesson 5 (Prose) has no exercises"),
     ],
