@@ -10,8 +10,6 @@ from autograder import course as courses
 from autograder.course import Course
 
 SEED = 0
-ITERATIONS = 300
-LEARNING_RATE = 1e-2
 SHOWN = ("policy_loss", "Baseline.update", "Baseline.get")  # of lesson 3: what the two submissions are asked
 SHOWN_MISTAKES = (("policy_loss", "flipped-sign"), ("Baseline.update", "counts-twice"))
 
@@ -43,28 +41,15 @@ def show_training(console, folder: Path) -> None:
     from autograder.sandbox import compiler
 
     compiler.postpone()
-    import torch
-
     from solutions.toy import word_agent
-    from toy.given.words import START, WORDS, Critic
+    from toy.given import word_run
+    from toy.given.words import WORDS
 
-    torch.manual_seed(SEED)
-    agent = word_agent.Agent()
-    start = torch.tensor([START])
-    positive = []
-
-    def note(agent) -> None:
-        with torch.no_grad():
-            positive.append(float(word_agent.positive_probability(agent(start)[0])))
-
-    note(agent)
-    optimizer = torch.optim.Adam(agent.parameters(), lr=LEARNING_RATE)
-    losses, _ = word_agent.train(agent, Critic(), optimizer, word_agent.Baseline(), 0.0, ITERATIONS, SEED, after_step=note)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "word_agent.png"
-    word_agent.plot_training(losses, positive[1:]).savefig(path, dpi=120)
+    positive = word_run.save_picture(word_agent, path, SEED).positive.tolist()
     console.print(f"Six words: {', '.join(WORDS)}. The agent says one, hears +1 or -1, and takes a step of REINFORCE.")
-    console.print(f"P(positive), exactly:  {sparkline(positive)}  {positive[0]:.3f} -> {positive[-1]:.3f} in {ITERATIONS} steps")
+    console.print(f"P(positive), exactly:  {sparkline(positive)}  {positive[0]:.3f} -> {positive[-1]:.3f} in {len(positive) - 1} steps")
     console.print(f"The picture: {path}", soft_wrap=True)
 
 
