@@ -688,7 +688,8 @@ class Learns(Check):
         logits = np.asarray(got["logits"], dtype=np.float64)
         if logits.shape != (len(tables), 6):
             return f"`logits`: expected shape {(len(tables), 6)}, received {logits.shape}"
-        positive = softmax(logits)[:, POSITIVE].sum(axis=1)
+        log_odds = np.logaddexp.reduce(logits[:, :3], axis=1) - np.logaddexp.reduce(logits[:, 3:], axis=1)
+        positive = 1 / (1 + np.exp(-log_odds))
         if (positive >= expected["at_least"]).all():
             return None
         shown = ", ".join(number(p) for p in positive)
