@@ -36,8 +36,8 @@ def run(arguments: list[str]) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
         return code
-    except KeyboardInterrupt:
-        return _say("stopped", 130)
+    except KeyboardInterrupt as interrupt:
+        return _say(f"stopped: {interrupt}" if str(interrupt) else "stopped", 130)
     except BrokenPipeError:  # `climb check | head`: who reads has enough, and is not told so
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
@@ -70,7 +70,7 @@ def application():
     """The commands, put together on first use: importing this module imports no library."""
     import typer
 
-    from autograder.commands import check, grade, learn, release, selfcheck, skeletons, tour, watch
+    from autograder.commands import answer, check, grade, learn, release, run, selfcheck, skeletons, tour, watch
 
     app = typer.Typer(name="climb", help=HELP, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -80,7 +80,7 @@ def application():
             print(f"climb {__version__}")
             raise typer.Exit()
 
-    for module in (check, watch, learn, tour, grade, release, skeletons, selfcheck):
+    for module in (check, watch, learn, answer, run, tour, grade, release, skeletons, selfcheck):
         module.register(app)
     return app
 

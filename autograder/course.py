@@ -56,6 +56,7 @@ class Lesson:
     needs: tuple[int, ...]
     folder: Path
     exercise_needs: dict[str, tuple[str, ...]] = field(repr=False)
+    runs: dict[str, str] = field(default_factory=dict, repr=False)  # what `climb run` can train here: module by name
     silent_bug: bool = False  # a complete, running file with one planted error, beside the lesson's own file
 
     @property
@@ -268,6 +269,7 @@ def _lessons(folder: Path) -> list[Lesson]:
         needs=tuple(map(int, entry.get("needs", ()))),
         folder=folder,
         exercise_needs={name: tuple(needs) for name, needs in entry.get("exercise_needs", {}).items()},
+        runs=dict(entry.get("runs", {})),
     )
     if "bug" not in entry:
         return [lesson]

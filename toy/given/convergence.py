@@ -22,6 +22,8 @@ from torch import Tensor
 
 from .enumerable import EnumerableLM
 
+USES = {"toy.kl": ["kl_reward"], "toy.preferences": ["dpo_loss"], "toy.ppo": ["gae", "clipped_surrogate"]}
+TITLE = "Six ways to one optimum"
 GENTLE = 1e-2  # added to GRPO's standard deviation: near pi* the groups have next to none, and dividing by it would keep the noise
 
 
@@ -109,7 +111,7 @@ def _sampled(policy: EnumerableLM, count: int, generator: torch.Generator) -> tu
 
 def _penalised(task: Task, lessons, index: Tensor, tokens: Tensor) -> Tensor:
     """score - beta k1 for each sampled sentence: (count,), no gradient."""
-    return lessons.kl_reward(task.score[index], tokens.detach().sum(dim=1), task.reference_log_probs[index], task.beta)
+    return lessons.kl_reward(task.score[index], tokens, task.reference_tokens[index], torch.ones_like(tokens, dtype=torch.bool), task.beta)
 
 
 def _reinforce(task: Task, config: Config, lessons) -> Step:
@@ -185,7 +187,7 @@ def _dpo(task: Task, lessons, weights: Tensor) -> Step:
     def step(policy, optimizer):
         log_probs = policy.log_probs()
         pairs = (log_probs[chosen], log_probs[rejected], reference[chosen], reference[rejected])
-        _descend(optimizer, (share * lessons.dpo_losses(*pairs, task.beta)).sum())
+        _descend(optimizer, lessons.dpo_loss(*pairs, task.beta, share))
 
     return step
 
@@ -232,8 +234,8 @@ def draw(curves: dict[str, list[tuple[int, float]]]):
     return figure
 
 
-def run(config: Config, lessons: SimpleNamespace, folder, progress: Callable[[str, int, float], None], resume: bool = False) -> dict:
-    """Trains every algorithm, writes the run's folder, returns the summary. `progress` is told (algorithm, update, distance).
+def run(config: Config, lessons: SimpleNamespace, folder, progress: Callable[[str, int, int], None], resume: bool = False) -> dict:
+    """Trains every algorithm, writes the run's folder, returns the summary. `progress` is told (what, done, of how many).
 
     Resumed, it keeps the algorithms that were finished and trains the others anew: the same numbers, since all seeds are fixed.
     """
@@ -242,7 +244,8 @@ def run(config: Config, lessons: SimpleNamespace, folder, progress: Callable[[st
     finished = {row["algorithm"] for row in rows if row["step"] == config.updates}
     folder.keep_metrics([row for row in rows if row["algorithm"] in finished])
     curves: dict[str, list[tuple[int, float]]] = {}
-    for name, step in algorithms(task, config, lessons).items():
+    six = algorithms(task, config, lessons)
+    for done, (name, step) in zip(range(0, len(six) * config.updates, config.updates), six.items()):
         if name in finished:
             curves[name] = [(row["step"], row["tv"]) for row in rows if row["algorithm"] == name]
             continue
@@ -250,9 +253,14 @@ def run(config: Config, lessons: SimpleNamespace, folder, progress: Callable[[st
         for update, distance in train(task, config, step):
             curves[name].append((update, distance))
             new.append({"algorithm": name, "step": update, "tv": distance, "seconds": round(time.perf_counter() - started, 3)})
-            progress(name, update, distance)
+            progress(f"{name}: {distance:.1e}", done + update, len(six) * config.updates)
         folder.add_metrics(new)
     draw(curves).savefig(folder.path / "convergence.png", dpi=130)
     summary = {"tv": {name: points[-1][1] for name, points in curves.items()}, "seconds": round(time.perf_counter() - started, 2)}
     folder.write_summary(summary)
     return summary
+
+
+def told(summary: dict) -> list[str]:
+    """The summary as lines for a terminal."""
+    return [f"{name:<16} total variation to the optimum {distance:.1e}" for name, distance in summary["tv"].items()]

@@ -1,0 +1,174 @@
+"""`climb run`: train with what you wrote, and keep what happened."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any, Optional
+
+import typer
+
+from autograder import course as courses
+from autograder.course import Course
+
+
+def register(app: typer.Typer) -> None:
+    app.command("run")(run)
+
+
+def run(
+    what: str = typer.Argument(..., metavar="LESSON", help="What to run: a lesson that has a run (3, word_agent), or a run by name (convergence)."),
+    settings: Optional[list[str]] = typer.Argument(None, metavar="[field=value]...", help="Change the configuration: seed=1 updates=500. `climb run WHAT help` lists the fields."),
+    solutions: bool = typer.Option(False, "--solutions", help="Run the reference solutions instead of your files."),
+    out: Optional[Path] = typer.Option(None, "--out", metavar="DIR", help="Folder of the run. Left out: runs/NAME, or runs/NAME-2, ... if that is taken."),
+    resume: bool = typer.Option(False, "--resume", help="Go on with the run in --out (or the newest one of this name)."),
+) -> None:  # fmt: skip
+    """Run a lesson's training with what you wrote; metrics, pictures and a summary are kept in a folder."""
+    from rich.console import Console
+
+    course = courses.load()
+    name, module = run_called(what, course)
+    runner = importlib.import_module(module)
+    if settings == ["help"]:
+        show_fields(Console(), name, runner)
+        return
+    folder_path = folder_for(course.root / "runs", name, out, resume)
+    config = configured(runner, settings or [], folder_path if resume else None)
+    lessons = exercises_of(runner, solutions)
+    train(name, runner, config, lessons, folder_path, resume)
+
+
+def runs_of(course: Course) -> dict[str, str]:
+    """{name: module} of every run, as the lessons' lesson.toml name them: `[runs]`, `convergence = "toy.given.convergence"`."""
+    return {name: module for lesson in course.lessons if not lesson.silent_bug for name, module in lesson.runs.items()}
+
+
+def run_called(word: str, course: Course) -> tuple[str, str]:
+    from autograder.cli import UsageProblem
+
+    runs = runs_of(course)
+    plain = word.replace("-", "_")
+    if plain in runs:
+        return plain, runs[plain]
+    for lesson in course.lessons:
+        names = {str(lesson.number), f"{lesson.number:02}", lesson.slug.replace("-", "_"), lesson.file, lesson.folder.name}
+        if {word, plain} & names and not lesson.silent_bug:
+            if not lesson.runs:
+                raise UsageProblem(f"lesson {lesson.number} ({lesson.title}) has nothing to run; these have: {', '.join(runs)}")
+            return next(iter(lesson.runs.items()))
+    raise UsageProblem(f"there is no run `{word}`; there are {', '.join(runs)}")
+
+
+def configured(runner: ModuleType, settings: list[str], resumed: Path | None) -> Any:
+    """The run's Config with `field=value` applied; of a resumed run, the configuration it was started with."""
+    from autograder.cli import UsageProblem
+    from toy.given.run_folder import RunFolder
+
+    fields = {field.name: field for field in dataclasses.fields(runner.Config)}
+    values: dict[str, Any] = {}
+    if resumed is not None:
+        values = {key: value for key, value in RunFolder(resumed).read_config().items() if key in fields}
+        if settings:
+            raise UsageProblem("--resume goes on with the configuration the run was started with: leave out field=value")
+    for setting in settings:
+        key, sign, text = setting.partition("=")
+        if not sign or key not in fields:
+            raise UsageProblem(f"expected field=value with one of {', '.join(fields)}; received {setting!r}")
+        values[key] = parsed(key, text, type(getattr(runner.Config(), key)))
+    try:
+        return runner.Config(**values)
+    except ValueError as error:
+        raise UsageProblem(str(error)) from None
+
+
+def parsed(key: str, text: str, kind: type) -> Any:
+    from autograder.cli import UsageProblem
+
+    try:
+        if kind is bool:
+            return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
+        return kind(text.replace("_", "")) if kind is int else kind(text)
+    except (ValueError, KeyError):
+        words = {int: "a whole number", float: "a number", bool: "true or false"}
+        raise UsageProblem(f"{key}: expected {words.get(kind, kind.__name__)}, received {text!r}") from None
+
+
+def exercises_of(runner: ModuleType, solutions: bool) -> SimpleNamespace:
+    """The functions a run uses, from the learner's files or the reference's. A file that is not there is named."""
+    from autograder.cli import UsageProblem
+    from autograder.commands.release import need_solutions
+
+    if solutions:
+        need_solutions("run --solutions")
+    found: dict[str, Any] = {}
+    for module_name, names in runner.USES.items():
+        file = module_name.replace(".", "/") + ".py"
+        try:
+            module = importlib.import_module(("solutions." if solutions else "") + module_name)
+        except ModuleNotFoundError as error:
+            raise UsageProblem(f"{file} cannot be imported: {error}; it is needed here, or run with --solutions") from None
+        except Exception as error:
+            raise UsageProblem(f"{file} cannot be imported: {type(error).__name__}: {error}. `climb check {file}` says where") from None
+        for name in names or [module_name.split(".")[-1]]:
+            if names and not hasattr(module, name):
+                raise UsageProblem(f"{file} has no `{name}`; it is needed here, or run with --solutions")
+            found[name] = getattr(module, name) if names else module
+    return SimpleNamespace(**found)
+
+
+def folder_for(runs: Path, name: str, out: Path | None, resume: bool) -> Path:
+    from autograder.cli import UsageProblem
+
+    if out is not None:
+        if out.exists() and not out.is_dir():
+            raise UsageProblem(f"--out: {out} is a file; name a folder")
+        if not resume and (out / "config.yaml").exists():
+            raise UsageProblem(f"--out: {out} holds a run already; name another folder, or add --resume")
+        if resume and not (out / "config.yaml").exists():
+            raise UsageProblem(f"--resume: {out} holds no run")
+        return out
+    taken = [place for place in (runs / name, *(runs / f"{name}-{n}" for n in range(2, 1000))) if (place / "config.yaml").exists()]
+    if resume and not taken:
+        raise UsageProblem(f"--resume: there is no run of {name} yet")
+    if resume:
+        return max(taken, key=lambda place: (place / "config.yaml").stat().st_mtime)
+    return next(place for place in (runs / name, *(runs / f"{name}-{n}" for n in range(2, 1001))) if place not in taken)
+
+
+def train(name: str, runner: ModuleType, config: Any, lessons: SimpleNamespace, path: Path, resume: bool) -> None:
+    from rich.console import Console
+
+    from autograder.cli import UsageProblem
+    from autograder.commands.grade import progress_bar
+    from autograder.sandbox import compiler
+    from toy.given.run_folder import RunFolder
+
+    compiler.postpone()
+    console, folder = Console(), RunFolder(path)
+    if not resume:
+        folder.write_config(config)
+    try:
+        with progress_bar(console) as bar:
+            task = bar.add_task(name, total=None)
+
+            def progress(what: str, done: int, total: int) -> None:
+                bar.update(task, description=what, completed=done, total=total)
+
+            summary = runner.run(config, lessons, folder, progress, resume)
+    except KeyboardInterrupt:
+        console.print(f"Stopped; what was done is kept. `climb run {name} --resume --out {path}` goes on.")
+        raise
+    except NotImplementedError as error:
+        raise UsageProblem(f"not written yet: {str(error) or 'an exercise of this run'}; write it, or run with --solutions") from None
+    for line in runner.told(summary):
+        console.print(line, highlight=False)
+    pictures = ", ".join(sorted(place.name for place in path.glob("*.png")))
+    console.print(f"{path}: {pictures}, metrics.jsonl, summary.json  [dim]({summary['seconds']:.1f} s)[/dim]", soft_wrap=True)
+
+
+def show_fields(console, name: str, runner: ModuleType) -> None:
+    console.print(f"[bold]{runner.TITLE}[/bold]: climb run {name} [field=value]...", highlight=False)
+    for field in dataclasses.fields(runner.Config):
+        console.print(f"  {field.name}={field.default}  [dim]{field.metadata['help']}[/dim]", highlight=False)
