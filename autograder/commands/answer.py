@@ -19,7 +19,10 @@ def answer(
     lesson: str = typer.Argument(..., metavar="LESSON", help="The lesson whose questions to answer: 2, policy_gradient."),
     again: bool = typer.Option(False, "--again", help="Ask also what you have answered already."),
 ) -> None:
-    """Answer a lesson's written questions here, or in your editor: they are kept in answers/*.toml."""
+    """Answer a lesson's written questions.
+
+    Here, one after the other, or in your editor: they are kept in answers/*.toml, and `climb check` marks them.
+    """
     from autograder.cli import UsageProblem
     from autograder.questions import answers
     from autograder.questions.marking import questions_of

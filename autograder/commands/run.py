@@ -25,7 +25,10 @@ def run(
     out: Optional[Path] = typer.Option(None, "--out", metavar="DIR", help="Folder of the run. Left out: runs/NAME, or runs/NAME-2, ... if that is taken."),
     resume: bool = typer.Option(False, "--resume", help="Go on with the run in --out (or the newest one of this name)."),
 ) -> None:  # fmt: skip
-    """Run a lesson's training with what you wrote; metrics, pictures and a summary are kept in a folder."""
+    """Train with what you wrote, and keep the run.
+
+    Metrics, pictures and a summary go into a folder; a run that was stopped goes on with --resume.
+    """
     from rich.console import Console
 
     course = courses.load()
