@@ -11,15 +11,15 @@ START = 6
 class Table(torch.nn.Module):
     """A policy without a network: row `previous` of a table holds the logits. What it learns can be worked out by hand."""
 
-    def __init__(self, table):
+    def __init__(self, module, table):
         super().__init__()
-        self.table = torch.nn.Parameter(table.clone())
+        self.module, self.table = module, torch.nn.Parameter(table.clone())
 
     def forward(self, previous):
         return self.table[previous]
 
     def probabilities(self, previous):
-        return torch.softmax(self(previous), dim=-1)
+        return self.module.Agent.probabilities(self, previous)  # the file's own, should its `train` call it
 
 
 class ScriptedBaseline:
@@ -141,7 +141,7 @@ def word_counts(module, logits, epsilon, mode, draws, repeats, seed):
 
 def training_replay(module, table, words, scores, baseline, epsilon, mode, weighted, seed, learning_rate):
     """`train` with words, scores and baseline from a list, and what the table holds for START after every step."""
-    agent, path = Table(table), []
+    agent, path = Table(module, table), []
     optimizer = torch.optim.SGD(agent.parameters(), lr=learning_rate)
     script = None if baseline is None else ScriptedBaseline(baseline)
     scores = scores.tolist()
@@ -174,7 +174,7 @@ def trained_tables(module, tables, seeds, iterations, learning_rate):
     """The logits after START that `train` ends with, for each table and seed, with the file's own `choose_word`: (runs, 6)."""
     rows = []
     for table, seed in zip(tables, seeds.tolist()):
-        agent = Table(table)
+        agent = Table(module, table)
         optimizer = torch.optim.SGD(agent.parameters(), lr=learning_rate)
         module.train(agent, lambda word: 1.0 if word < 3 else -1.0, optimizer, None, 0.0, iterations, seed, weighted=False)
         rows.append(agent.table.detach()[START])

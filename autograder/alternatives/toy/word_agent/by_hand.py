@@ -77,7 +77,8 @@ def train(agent, critic, optimizer, baseline, epsilon, iterations, seed, *, mode
             advantage -= baseline.get()
             baseline.update(reward)
         if weighted:
-            advantage *= (torch.softmax(seen, 0) / behaviour_policy(seen, epsilon, mode))[said[-1]].item()
+            pi = agent.probabilities(torch.tensor([START]))[0].detach()
+            advantage *= (pi / behaviour_policy(seen, epsilon, mode))[said[-1]].item()
         loss = policy_loss(agent(torch.tensor([START])).squeeze(0), said[-1], advantage)
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters)):
