@@ -73,12 +73,12 @@ def serve(request: bytes, send: Callable[[bytes], Any]) -> None:
             return
         send(wire.encode({"import": None, "has": _has(module, head["exercise"])}))
         for index, case in enumerate(cases):
-            seed_everything(head["seed"] + index)
             try:
-                answer = {"outputs": probe(module, **as_torch(case))}
-            except BaseException as error:
-                answer = {"raised": describe_exception(error, head["sources"])}
-            send(wire.encode({"case": index, **answer}))
+                seed_everything(head["seed"] + index)
+                frame = wire.encode({"case": index, "outputs": probe(module, **as_torch(case))})
+            except BaseException as error:  # from encoding too: an answer can be an object that does anything when it is looked at
+                frame = wire.encode({"case": index, "raised": describe_exception(error, head["sources"])})
+            send(frame)
         send(wire.encode({"done": True}))
     finally:
         sys.meta_path.remove(finder) if finder in sys.meta_path else None
@@ -99,11 +99,12 @@ def as_torch(value: Any) -> Any:
 
 
 def describe_exception(error: BaseException, learner_modules: Iterable[str]) -> dict[str, Any]:
-    """Type, message and the learner's own frames of an exception. Survives exceptions whose `__str__` raises."""
+    """Type, message and the learner's own frames of an exception. Survives exceptions whose `__str__` or `__name__` raises."""
     try:
-        message = str(error)[:MESSAGE_LIMIT]
+        message = str.__getitem__(str(error), slice(MESSAGE_LIMIT))
     except BaseException:
         message = "(its message cannot be shown)"
+    name = type.__dict__["__name__"].__get__(type(error))  # not asked of the class, which may answer anything
     mine = {file_name(name) for name in learner_modules}
     stack = []
     try:
@@ -115,7 +116,7 @@ def describe_exception(error: BaseException, learner_modules: Iterable[str]) -> 
                 stack.append(at)
     except BaseException:
         pass
-    return {"type": type(error).__name__[:100], "message": message, "frames": stack[:2] + stack[2:][-4:]}
+    return {"type": name[:100], "message": message, "frames": stack[:2] + stack[2:][-4:]}
 
 
 def _has(module: ModuleType, exercise: str) -> bool:

@@ -24,12 +24,19 @@ class Plan:
 
     layers: list[str] = field(default_factory=list)
     scratch: str = ""
-    ruleset: int = -1  # Landlock's, made once by the fork server
+    readable: tuple[list[str], list[str]] = ((), ())  # to be read with all that is in it; to be listed only
+    ruleset: int = -1  # Landlock's, made once by the fork server where all children write to the same place
     base_bytes: int = 0  # address space of the fork server before any learner code
     uids: range = range(FIRST_UID, FIRST_UID + UIDS)  # one for each child of root
 
     def has(self, layer: str) -> bool:
         return layer in self.layers
+
+    def rules(self, writable: str) -> int:
+        """A descriptor of Landlock's rules for a child that may write to `writable`."""
+        if self.ruleset >= 0:
+            return os.dup(self.ruleset)
+        return landlock.ruleset(*self.readable, [writable, "/dev/null"])
 
 
 def level_of(layers: list[str]) -> str:
@@ -66,6 +73,7 @@ def enterable(plan: Plan, uid: int, ruleset: int) -> list[str]:
 def steps(plan: Plan, seconds: float, memory_mb: int, uid: int, ruleset: int) -> list[tuple[str, Callable[[], None]]]:
     """The layers of a child's own, in the order in which they can be entered: each takes away what an earlier one needed."""
     return [
+        ("user-namespace-each", lambda: kernel.unshare(kernel.CLONE_NEWUSER)),
         ("rlimits", lambda: set_limits(plan, seconds, memory_mb)),
         ("uid-drop", lambda: become(uid)),
         ("capabilities", kernel.drop_capabilities),

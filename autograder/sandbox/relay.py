@@ -14,7 +14,7 @@ from .wire import MAX_BYTES
 
 PRINTED_BYTES = 8192  # of what learner code prints; the rest is read and thrown away
 END = b'{"done": true}'
-LAST_WORDS_SECONDS = 5.0  # for the fork server to say how a child ended that closed its results
+LAST_WORDS_SECONDS = 1.0  # for the fork server to say how a child ended that closed its results
 
 
 def relay(results: int, printed: int, status: socket.socket, seconds: float) -> Reply:

@@ -8,14 +8,16 @@ ends a child, and how everything ends if the grader itself dies.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import selectors
 import signal
 import socket
 import sys
+import tempfile
 
-from . import jail, kernel, limits
+from . import jail, limits, scratch
 
 CONFINED = b"+"  # the child's first byte, written when all layers hold and no learner code has run yet
 DESCRIPTORS = 4
@@ -29,6 +31,7 @@ class Supervisor:
         self.control, self.plan, self.own_pid_namespace = control, plan, own_pid_namespace
         self.selector = selectors.DefaultSelector()
         self.children: dict[int, socket.socket] = {}  # pid -> its status socket
+        self.folders: dict[int, str] = {}  # pid -> where it may write, if that has to be looked after (see `scratch`)
         self.count = 0
 
     def layers_that_hold(self) -> list[str]:
@@ -39,7 +42,7 @@ class Supervisor:
             try:
                 if self.plan.has("own-root"):
                     jail.mount_scratch()
-                ruleset = os.dup(self.plan.ruleset) if self.plan.has("landlock") else -1
+                ruleset = self.plan.rules(self.plan.scratch) if self.plan.has("landlock") else -1
                 os.write(ours, " ".join(limits.enterable(self.plan, self.plan.uids[0] if self.plan.uids else 0, ruleset)).encode())
             finally:
                 os._exit(0)
@@ -59,7 +62,10 @@ class Supervisor:
         self.selector.register(self.control, selectors.EVENT_READ)
         self.selector.register(bell, selectors.EVENT_READ)
         while True:
-            for key, _ in self.selector.select():
+            for child, folder in self.folders.items():
+                if scratch.too_full(folder):
+                    self._kill(child)
+            for key, _ in self.selector.select(scratch.LOOK_SECONDS if self.folders else None):
                 if key.fileobj is self.control:
                     self._start()
                 elif key.fd == bell:
@@ -77,13 +83,19 @@ class Supervisor:
             os._exit(0)
         status = socket.socket(fileno=descriptors[3])
         self.count += 1
+        uid = self.plan.uids[self.count % len(self.plan.uids)] if self.plan.uids else 0
+        plan, folder = self.plan, ""
+        if plan.has("landlock") and not plan.has("own-root"):
+            folder = scratch.make(plan.scratch, str(self.count), uid if plan.has("uid-drop") else None)
+            plan = dataclasses.replace(plan, scratch=folder)
         child = self._fork()
         if child == 0:
-            uids = self.plan.uids
-            _become_child(self.plan, *descriptors[:3], uids[self.count % len(uids)] if uids else 0)
+            _become_child(plan, *descriptors[:3], uid)
         for descriptor in descriptors[:3]:
             os.close(descriptor)
         self.children[child] = status
+        if folder:
+            self.folders[child] = folder
         self.selector.register(status, selectors.EVENT_READ, child)
 
     def _fork(self) -> int:
@@ -105,6 +117,8 @@ class Supervisor:
             if self.own_pid_namespace is None:  # while it is unreaped its number is no other group's
                 _ignoring_absence(os.killpg, ended.si_pid)
             child, code = os.waitpid(ended.si_pid, 0)
+            if child in self.folders:
+                scratch.remove(self.folders.pop(child))
             status = self.children.pop(child, None)
             if status is None:
                 continue
@@ -145,7 +159,8 @@ def _become_child(plan: limits.Plan, request_from: int, results: int, printed: i
         for source, target in ((os.open(os.devnull, os.O_RDONLY), 0), (printed, 1), (printed, 2)):
             os.dup2(source, target)
         kept = os.dup2(results, limits.HIGH_DESCRIPTOR)  # out of the way while 3 and 4 may still be in use
-        ruleset = os.dup2(plan.ruleset, kept + 1) if plan.ruleset >= 0 else -1
+        made = plan.rules(plan.scratch) if plan.has("landlock") else -1
+        ruleset = os.dup2(made, kept + 1) if made >= 0 else -1
         os.closerange(3, kept)
         os.dup2(kept, RESULTS_AT)
         os.close(kept)
@@ -158,6 +173,7 @@ def _become_child(plan: limits.Plan, request_from: int, results: int, printed: i
             jail.mount_scratch()
         os.chdir(plan.scratch)
         os.environ.update({"HOME": plan.scratch, "TMPDIR": plan.scratch, "MPLCONFIGDIR": plan.scratch})
+        tempfile.tempdir = None  # it may have been looked for before
         os.umask(0o077)
         limits.confine(plan, options["seconds"], options["memory_mb"], uid, ruleset)
         os.write(RESULTS_AT, CONFINED)

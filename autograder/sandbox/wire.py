@@ -118,18 +118,25 @@ def _as_array(value: Any) -> np.ndarray | dict:
             return {"$odd": f"an array of dtype {array.dtype} and shape {array.shape}, larger than {MAX_FRAME >> 20} MiB"}
         return np.ascontiguousarray(array).reshape(array.shape)  # ascontiguousarray turns 0-d into 1-d
     if hasattr(value, "detach") and hasattr(value, "layout"):
-        if getattr(value, "is_nested", False):  # has no shape
-            return {"$odd": "a nested tensor"}
-        words = f"tensor of dtype {value.dtype} and shape {tuple(value.shape)}"
-        if value.is_meta or "strided" not in str(value.layout):
-            return {"$odd": f"a {'meta' if value.is_meta else str(value.layout).removeprefix('torch.')} {words}"}
-        if value.numel() * value.element_size() > MAX_BYTES:
-            return {"$odd": f"a {words}, larger than {MAX_BYTES >> 20} MiB"}
         try:
-            return _as_array(value.detach().cpu().resolve_conj().resolve_neg().numpy())
-        except (TypeError, RuntimeError):
-            return {"$odd": f"a {words}"}
+            return _of_tensor(value)
+        except (TypeError, RuntimeError, AttributeError):  # it only looks like one: a module, an object of the learner's
+            pass
     return {"$odd": f"an object of type {type(value).__name__}"}
+
+
+def _of_tensor(value: Any) -> np.ndarray | dict:
+    if getattr(value, "is_nested", False):  # has no shape
+        return {"$odd": "a nested tensor"}
+    words = f"tensor of dtype {value.dtype} and shape {tuple(value.shape)}"
+    if value.is_meta or "strided" not in str(value.layout):
+        return {"$odd": f"a {'meta' if value.is_meta else str(value.layout).removeprefix('torch.')} {words}"}
+    if value.numel() * value.element_size() > MAX_BYTES:
+        return {"$odd": f"a {words}, larger than {MAX_BYTES >> 20} MiB"}
+    try:
+        return _as_array(value.detach().cpu().resolve_conj().resolve_neg().numpy())
+    except (TypeError, RuntimeError):
+        return {"$odd": f"a {words}"}
 
 
 def _tensors(packed: bytes) -> dict[str, np.ndarray]:

@@ -65,12 +65,13 @@ def close_in(plan, empty_folder: str) -> str:
         plan.layers.append("unprivileged")
     elif "user-namespace" not in plan.layers:  # it may be root of a container that has no second user
         plan.layers.append("uid-drop" if plan.uids else "user-namespace")
+    if plan.has("user-namespace"):  # in one of its own a child is nobody, and its threads are counted apart from other children's
+        plan.layers.append("user-namespace-each")
     plan.layers += ["rlimits", "no_new_privs", "capabilities", "seccomp"]
     if landlock.abi():
-        # Without a root of its own a child gets no place to write: nothing would bound it, and another child could read it.
-        whole, listed = jail.readable()
-        writable = [jail.SCRATCH_HOLDER] if plan.has("own-root") else []
-        plan.ruleset = landlock.ruleset([*whole, plan.scratch], listed, [*writable, "/dev/null"])
+        plan.readable = jail.readable()
+        if plan.has("own-root"):
+            plan.ruleset = plan.rules(jail.SCRATCH_HOLDER)
         plan.layers += ["landlock"] + (["landlock-scopes"] if landlock.abi() >= 6 else [])
     if plan.has("uid-drop") and not plan.has("own-root"):
         note = note or supervisor.unreadable_libraries()
