@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from functools import lru_cache
+from functools import lru_cache, wraps
+from typing import Callable
 
 from autograder import __version__
 
@@ -13,6 +14,10 @@ HELP = """Reinforcement learning for language models, by exercises that are chec
 New here? `climb tour` shows the course at work, `climb next` says what to do now, `climb check` says whether it is right.
 A lesson's files: the text is lessons/NN-name/lesson.md, what you write is toy/name.py.
 """
+
+
+class Stopped(Exception):
+    """Ctrl-C within a command. Versions of the command-line library differ in what they make of a KeyboardInterrupt."""
 
 
 class UsageProblem(Exception):
@@ -33,10 +38,12 @@ def run(arguments: list[str]) -> int:
         if hasattr(sys.stdout, "reconfigure"):
             sys.stdout.reconfigure(errors="replace")  # a terminal that cannot show a character shows `?`
         code = _dispatch(arguments)
+        if code == 130:  # Ctrl-C before the command began
+            raise KeyboardInterrupt
         if sys.stdout is not None:
             sys.stdout.flush()
         return code
-    except KeyboardInterrupt as interrupt:
+    except (KeyboardInterrupt, Stopped) as interrupt:
         return _say(f"stopped: {interrupt}" if str(interrupt) else "stopped", 130)
     except BrokenPipeError:  # `climb check | head`: who reads has enough, and is not told so
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -59,7 +66,7 @@ def _dispatch(arguments: list[str]) -> int:
     except Exception as error:
         if type(error).__name__ == "Abort":  # Ctrl-C inside the command-line library
             raise KeyboardInterrupt from None
-        if not hasattr(error, "format_message"):
+        if isinstance(error, Stopped) or not hasattr(error, "format_message"):
             raise
         usage = " ".join(error.format_message().split())  # the library's usage errors, whichever version raises them
         return _say(f"{usage}{'' if usage[-1:] in '.?' else '.'} See `climb {_command(app, arguments)}--help`.", 2)
@@ -82,7 +89,20 @@ def application():
 
     for module in (check, watch, learn, answer, run, tour, grade, release, skeletons, selfcheck):
         module.register(app)
+    for command in app.registered_commands:
+        command.callback = _stoppable(command.callback)
     return app
+
+
+def _stoppable(command: Callable) -> Callable:
+    @wraps(command)
+    def stoppable(*arguments, **options):
+        try:
+            return command(*arguments, **options)
+        except KeyboardInterrupt as interrupt:
+            raise Stopped(*interrupt.args) from None
+
+    return stoppable
 
 
 def _command(app, arguments: list[str]) -> str:

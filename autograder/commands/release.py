@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+import shutil
+import tempfile
 from pathlib import Path
-from typing import Optional
+from typing import Iterator, Optional
 
 import typer
 
@@ -17,10 +21,10 @@ def register(app: typer.Typer) -> None:
 
 def release(
     directory: Path = typer.Argument(..., metavar="DIR", help="Where to write it: an empty or new folder."),
-    lessons: Optional[str] = typer.Option(None, "--lessons", help="Only these: 1-3 or 1,2,5. Left out: all."),
+    lessons: Optional[str] = typer.Option(None, "--lessons", metavar="L", help="Only these: 1-3 or 1,2,5. Left out: all."),
 ) -> None:
     """Write what students get: skeletons, lessons and a grader without solutions."""
-    from rich.console import Console
+    from rich.markup import escape
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     course = courses.load()
@@ -33,11 +37,13 @@ def release(
         task = bar.add_task("Freezing", total=len(chosen))
 
         def step(title: str) -> None:
-            bar.update(task, description=title, completed=bar.tasks[0].completed + 1)
+            bar.update(task, description=escape(title), completed=bar.tasks[0].completed + 1)
 
-        releases.release(course, chosen, directory, step)
+        with written_whole(directory) as beside:
+            releases.release(course, chosen, beside, step)
     exercises = sum(len(lesson.exercises) for lesson in chosen)
-    Console().print(f"Released {len(chosen)} lessons ({exercises} exercises) to {directory}. Hand that folder out as it is.")
+    lessons_of_it = f"{len(chosen)} lesson{'' if len(chosen) == 1 else 's'} ({exercises} exercises)"
+    print(f"Released {lessons_of_it} to {directory}. Hand that folder out as it is; its README tells students how to begin.")
 
 
 def need_solutions(command: str) -> None:
@@ -54,6 +60,25 @@ def refuse_unless_empty(directory: Path) -> None:
         raise UsageProblem(f"{directory} is a file; name a new or empty folder")
     if directory.is_dir() and any(directory.iterdir()):
         raise UsageProblem(f"{directory} is not empty; name a new or empty folder (nothing was written)")
+    for folder in ("autograder", "solutions", "lessons", "toy", "full"):
+        if reference.ROOT / folder in (directory.resolve(), *directory.resolve().parents):
+            raise UsageProblem(f"{directory} lies in the course's own {folder}/; name a folder outside")
+
+
+@contextlib.contextmanager
+def written_whole(directory: Path) -> Iterator[Path]:
+    """A folder to write into that takes its place only when it is complete: nobody hands out half a bundle after a Ctrl-C."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.resolve().parent))
+    try:
+        beside.chmod(0o755)
+        yield beside
+        if directory.is_dir():
+            directory.rmdir()  # it is empty
+        beside.rename(directory)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
 
 
 def lessons_named(text: str | None, course: courses.Course) -> list[courses.Lesson]:
@@ -62,14 +87,15 @@ def lessons_named(text: str | None, course: courses.Course) -> list[courses.Less
 
     if text is None:
         return [lesson for lesson in course.lessons if lesson.exercises]
+    have = sorted({lesson.number for lesson in course.lessons})
     wanted: set[int] = set()
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise UsageProblem(f"--lessons: expected numbers such as 1-3 or 1,2,5, received {text!r}")
+        if not re.fullmatch(r"\d{1,4}", first) or (dash and not re.fullmatch(r"\d{1,4}", last)) or (dash and int(last) < int(first)):
+            raise UsageProblem(f"--lessons: expected numbers such as 1-3 or 1,2,5, received {text[:40]!r}")
         wanted |= set(range(int(first), int(last or first) + 1))
-    have = {lesson.number: lesson for lesson in course.lessons}
     unknown = sorted(wanted - set(have))
-    if unknown or not wanted:
-        raise UsageProblem(f"--lessons: there is no lesson {', '.join(map(str, unknown[:5]))}; there are {', '.join(map(str, have))}")
+    if unknown:
+        numbers = ", ".join(map(str, unknown[:5])) + (", ..." if len(unknown) > 5 else "")
+        raise UsageProblem(f"--lessons: there is no lesson {numbers}; there are {', '.join(map(str, have))}")
     return [lesson for lesson in course.lessons if lesson.number in wanted]

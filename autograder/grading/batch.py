@@ -8,7 +8,8 @@ import io
 import json
 import threading
 import time
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable
 
@@ -16,15 +17,23 @@ from autograder import __version__
 from autograder.course import Course, Exercise
 from autograder.progress import write_whole
 from autograder.reference import ROOT
+from autograder.sandbox.errors import SandboxError
 
 from .grade import Grader
 from .submissions import Submission
+
+RESULT = "result.json"
 
 
 class Inline:
     """A pool that runs what it is given at once, in this thread: in a batch the submissions run side by side, not their checks."""
 
+    def __init__(self, stop: threading.Event | None = None):
+        self.stop = stop
+
     def submit(self, function, *arguments) -> Future:
+        if self.stop is not None and self.stop.is_set():
+            raise CancelledError
         future: Future = Future()
         try:
             future.set_result(function(*arguments))
@@ -34,89 +43,118 @@ class Inline:
 
 
 class Journal:
-    """`journal.jsonl`: one line for each graded unit, appended when its result is on disk. Resuming and auditing read it."""
+    """`journal.jsonl`: a line for each graded submission, appended when its result is on disk. Resuming and auditing read it.
 
-    def __init__(self, out: Path):
-        self.path = out / "journal.jsonl"
+    Each part of a job array writes its own (`journal-1-of-8.jsonl`), and every run reads them all. A line that was cut short is
+    passed over, and so is one whose result file is no longer what was written: those submissions are graded again.
+    """
+
+    def __init__(self, out: Path, part: str = ""):
+        self.out, self.path = out, out / f"journal{part}.jsonl"
         self._lock = threading.Lock()
-        self.keys: dict[str, str] = {}
-        for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []:
-            try:
-                entry = json.loads(line)
-                self.keys[entry["submission"]] = entry["key"]
-            except (ValueError, KeyError, TypeError):
-                continue  # a line cut short by a power failure: that unit is graded again
+        self._results: dict[tuple[str, str], set[str]] = {}  # (submission, key) -> hashes of the result files written for it
+        for path in sorted(out.glob("journal*.jsonl")):
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+                try:
+                    entry = json.loads(line)
+                    self._results.setdefault((entry["submission"], entry["key"]), set()).add(entry["result"])
+                except (ValueError, KeyError, TypeError, RecursionError):
+                    continue
 
-    def append(self, submission: str, key: str, result: dict) -> None:
-        entry = {"submission": submission, "key": key, "score": result["score"], "max_score": result["max_score"], "time": int(time.time())}
-        with self._lock, open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
-            self.keys[submission] = key
+    def result(self, submission: str, keys: list[str]) -> dict | None:
+        """The result on disk, if it was made under one of these keys."""
+        wanted = set().union(*(self._results.get((submission, key), set()) for key in keys))
+        if not wanted:
+            return None
+        try:
+            text = (self.out / submission / RESULT).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            return None
+        return json.loads(text) if _hash(text) in wanted else None
+
+    def write(self, submission: str, key: str, result: dict) -> None:
+        """First the result's file, whole, then the line that says so."""
+        text = json.dumps(result, indent=1) + "\n"
+        folder = self.out / submission
+        folder.mkdir(exist_ok=True)
+        write_whole(folder / RESULT, text)
+        entry = {"submission": submission, "key": key, "result": _hash(text), "score": result["score"], "max_score": result["max_score"]}
+        with self._lock, open(self.path, "a+b") as file:
+            cut_short = file.tell() > 0 and (file.seek(-1, 2), file.read(1))[1] != b"\n"
+            file.write(b"\n" * cut_short + json.dumps(entry | {"time": int(time.time())}).encode() + b"\n")
 
 
 def unit_key(submission: Submission, checks: str, seed: int, level: str) -> str:
     """What a result depends on. The same key means the same result, so it is not graded again."""
     parts = [submission.files, submission.helpers, [vars(problem) for problem in submission.problems], checks, __version__, seed, level]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return _hash(json.dumps(parts, sort_keys=True))
 
 
 def checks_hash(course: Course, exercises: list[Exercise]) -> str:
-    """A hash of everything on our side that decides a verdict: checks, probes, references, given code, lessons' texts of anchors."""
-    digest = hashlib.sha256(json.dumps([exercise.id for exercise in exercises]).encode())
-    for module_file in sorted({exercise.lesson.file for exercise in exercises}):
-        for folder in ("autograder/checks", "autograder/probes", "solutions"):
-            path = ROOT / folder / module_file
-            digest.update(path.read_bytes() if path.is_file() else b"")
-    for path in sorted((ROOT / "toy" / "given").glob("*.py")) + sorted((ROOT / "full" / "given").glob("*.py")):
-        digest.update(path.read_bytes())
-    for path in sorted((ROOT / "autograder").glob("checks/*.py")) + sorted((ROOT / "autograder").glob("grading/*.py")):
-        digest.update(path.read_bytes())
+    """A hash of everything on our side that decides a verdict: exercises, checks, probes, references, given code and the grader."""
+    digest = hashlib.sha256(json.dumps([(exercise.id, exercise.points, exercise.anchor) for exercise in exercises]).encode())
+    asked = {exercise.lesson for exercise in exercises}
+    files = {f"autograder/{folder}/{lesson.file}" for folder in ("checks", "probes") for lesson in asked}
+    files |= {f"solutions/{lesson.file}" for one in asked for lesson in (one, *course.earlier(one))}
+    ours = ("autograder/checks/*.py", "autograder/probes/*.py", "autograder/grading/*.py", "autograder/sandbox/*.py", "*/given/*.py")
+    for path in sorted({*(ROOT / file for file in files), *(path for pattern in ours for path in ROOT.glob(pattern))}):
+        digest.update(hashlib.sha256(path.read_bytes() if path.is_file() else b"").digest())
     return digest.hexdigest()
 
 
-def grade_all(
-    grader: Grader, submissions: list[Submission], exercises: list[Exercise], out: Path, done: Callable[[str, dict, bool], None]
-) -> list[dict]:
-    """Grades every submission not yet graded in `out`, `grader.jobs` at a time; `done(name, result, was_there)` after each.
+def already_graded(submissions: list[Submission], exercises: list[Exercise], course: Course, seed: int, levels: tuple[str, ...], out: Path):
+    """{name: result} of the submissions whose result in `out` still holds, at one of these sandbox levels. Runs nothing."""
+    journal, checks = Journal(out), checks_hash(course, exercises)
+    found = {s.name: journal.result(s.name, [unit_key(s, checks, seed, level) for level in levels]) for s in submissions}
+    return {name: result for name, result in found.items() if result is not None}
 
-    Each result is on disk before it is reported. An interrupt stops after the submissions in progress.
+
+@dataclass
+class Graded:
+    """What came of a batch: results by submission, and, where the grader itself stumbled, why there is none."""
+
+    results: dict[str, dict] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+def grade_all(
+    grader: Grader, submissions: list[Submission], exercises: list[Exercise], out: Path, done: Callable[[str], None], part: str = "", graded: Graded | None = None
+) -> Graded:  # fmt: skip
+    """Grades the submissions into `out`, `grader.jobs` at a time; `done(name)` after each, when its result is on disk.
+
+    An interrupt keeps what is on disk and drops the submissions in progress: no result is written once the sandbox may be closing.
+    A submission over which the grader itself stumbles holds up no other; it has no result and is tried again by the next run.
+    Raises SandboxError and OSError at once: they would befall every submission.
     """
-    journal, checks = Journal(out), checks_hash(grader.course, exercises)
-    level = grader.executor.level
+    graded = Graded() if graded is None else graded
+    journal, checks, level = Journal(out, part), checks_hash(grader.course, exercises), grader.executor.level
     grader.prepare(exercises)
     stop = threading.Event()
-    results: dict[str, dict] = {}
 
-    def one(submission: Submission) -> tuple[str, dict, bool] | None:
-        key = unit_key(submission, checks, grader.seed, level)
-        file = out / submission.name / "result.json"
-        if journal.keys.get(submission.name) == key and file.is_file():
-            return submission.name, json.loads(file.read_text(encoding="utf-8")), True
-        if stop.is_set():
-            return None
-        result = grader.grade(submission, exercises, Inline())
-        file.parent.mkdir(exist_ok=True)
-        write_whole(file, json.dumps(result, indent=1) + "\n")
-        journal.append(submission.name, key, result)
-        return submission.name, result, False
+    def one(submission: Submission) -> None:
+        try:
+            result = grader.grade(submission, exercises, Inline(stop))
+        except (SandboxError, OSError, CancelledError):
+            raise
+        except Exception as error:
+            graded.failures[submission.name] = f"{type(error).__name__}: {error}"[:200]
+            return
+        if not stop.is_set():
+            journal.write(submission.name, unit_key(submission, checks, grader.seed, level), result)
+            graded.results[submission.name] = result
 
     pool = ThreadPoolExecutor(grader.jobs)
+    waiting = {pool.submit(one, submission): submission.name for submission in submissions}
     try:
-        waiting = {pool.submit(one, submission) for submission in submissions}
         while waiting:
-            finished, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
-            for future in finished:
-                name, result, was_there = future.result()
-                results[name] = result
-                done(name, result, was_there)
-    except BaseException:
-        stop.set()
-        for future in waiting:
-            future.cancel()
-        raise
+            for future in wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED).done:
+                name = waiting.pop(future)
+                future.result()
+                done(name)
     finally:
-        pool.shutdown(wait=True)
-    return [results[submission.name] for submission in submissions]
+        stop.set()
+        pool.shutdown(wait=False, cancel_futures=True)
+    return graded
 
 
 def write_scores(results: list[dict], path: Path) -> Path:
@@ -131,3 +169,7 @@ def write_scores(results: list[dict], path: Path) -> Path:
         writer.writerow(["'" + name if name[:1] in "=+-@" else name, result["score"], result["max_score"], *(scores.get(i, 0.0) for i in ids)])
     write_whole(path, text.getvalue())
     return path
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
