@@ -47,7 +47,7 @@ def examine(check: Check, workspace: Workspace, oracle: Oracle, executor: Execut
     try:
         verdict = judge(check, workspace, oracle, reply, public=public)
     except Exception as error:  # whatever a hostile answer makes of us: it earns nothing, and the other submissions are graded
-        verdict = Verdict("failed", f"What came back could not be read ({type(error).__name__}: {plain(error)[:TEXT_LIMIT]}).")
+        verdict = Verdict("failed", f"What came back could not be read ({type(error).__name__}).")
     verdict.printed = plain(reply.printed)[:TEXT_LIMIT]
     return verdict
 

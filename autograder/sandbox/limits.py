@@ -79,7 +79,7 @@ def steps(plan: Plan, seconds: float, memory_mb: int, uid: int, ruleset: int) ->
         ("capabilities", kernel.drop_capabilities),
         ("no_new_privs", give_up_privileges),
         ("landlock", lambda: landlock.enforce(ruleset)),
-        ("seccomp", seccomp.install),
+        ("seccomp", lambda: seccomp.install(plan.has("own-root"))),
     ]
 
 

@@ -36,8 +36,10 @@ def too_full(path: str) -> bool:
                         return True
                     if entry.is_dir(follow_symlinks=False):
                         waiting.append(entry.path)
+        except FileNotFoundError:
+            continue  # removed meanwhile
         except OSError:
-            continue  # gone meanwhile, closed by its owner, or too deep to be named: what counts is found elsewhere or at the end
+            return True  # closed to us or too deep to be named: nobody does that who has nothing to hide
     return False
 
 

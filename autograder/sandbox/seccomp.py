@@ -38,6 +38,15 @@ FORBIDDEN = {
     "sched_setparam": (142, 118), "sched_setattr": (314, 274), "migrate_pages": (256, 238), "move_pages": (279, 239),
     "process_mrelease": (448, 448),
 }  # fmt: skip
+# Calls on paths that Landlock lets pass. Where a child sees files that are not its own (it has no root of its own) they are forbidden
+# too: under the same user it could open the user's files to everybody, or close them to the user.
+ON_PATHS = {
+    "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452), "chown": (92, None), "fchown": (93, 55),
+    "lchown": (94, None), "fchownat": (260, 54), "utime": (132, None), "utimes": (235, None), "futimesat": (261, None),
+    "utimensat": (280, 88), "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7), "setxattrat": (463, 463),
+    "removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16), "removexattrat": (466, 466),
+    "file_setattr": (469, 469), "truncate": (76, 45), "inotify_add_watch": (254, 27),
+}  # fmt: skip
 # Calls that take a process as their first argument: allowed for the caller itself.
 ITSELF_ONLY = {
     "kill": (62, 129), "tgkill": (234, 131), "rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240),
@@ -59,13 +68,13 @@ class _Program(ctypes.Structure):
 
 
 @lru_cache(maxsize=4)
-def program(architecture: str, process: int) -> bytes:
+def program(architecture: str, process: int, own_root: bool) -> bytes:
     """The filter as BPF instructions of 8 bytes: (code, jump if true, jump if false, operand). `process`: the caller's own id."""
     column = 0 if architecture == "x86_64" else 1
     steps = [(LOAD, 0, 0, ARCH_AT), (JUMP_EQ, 1, 0, AUDIT[architecture]), (RETURN, 0, 0, KILL_PROCESS), (LOAD, 0, 0, NUMBER_AT)]
     if architecture == "x86_64":  # the x32 calls share the architecture's number and would slip past the list
         steps += [(JUMP_GE, 0, 1, 0x40000000), (RETURN, 0, 0, ERRNO | errno.EPERM)]
-    for numbers in FORBIDDEN.values():
+    for numbers in (*FORBIDDEN.values(), *(() if own_root else ON_PATHS.values())):
         if numbers[column] is not None:
             steps += [(JUMP_EQ, 0, 1, numbers[column]), (RETURN, 0, 0, ERRNO | errno.EPERM)]
     for numbers in ITSELF_ONLY.values():
@@ -81,10 +90,10 @@ def program(architecture: str, process: int) -> bytes:
     return b"".join(struct.pack("=HBBI", *step) for step in steps)
 
 
-def install() -> None:
+def install(own_root: bool) -> None:
     """Installs the filter for this thread and all it starts. Needs no_new_privs. Raises OSError where there is no such filter."""
     if kernel.ARCHITECTURE not in AUDIT:
         raise OSError(f"seccomp: no filter for {kernel.ARCHITECTURE}")
-    code = program(kernel.ARCHITECTURE, os.getpid())
+    code = program(kernel.ARCHITECTURE, os.getpid(), own_root)
     holder = _Program(len(code) // 8, code)
     kernel.prctl(kernel.PR_SET_SECCOMP, 2, ctypes.byref(holder))

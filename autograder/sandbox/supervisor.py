@@ -20,6 +20,7 @@ import tempfile
 from . import jail, limits, scratch
 
 CONFINED = b"+"  # the child's first byte, written when all layers hold and no learner code has run yet
+OVERFULL = {"exited": False, "detail": f"it wrote more than {scratch.BYTES >> 20} MiB or {scratch.ENTRIES} files"}
 DESCRIPTORS = 4
 RESULTS_AT = 3  # the child's descriptor for results
 
@@ -32,6 +33,7 @@ class Supervisor:
         self.selector = selectors.DefaultSelector()
         self.children: dict[int, socket.socket] = {}  # pid -> its status socket
         self.folders: dict[int, str] = {}  # pid -> where it may write, if that has to be looked after (see `scratch`)
+        self.overfull: set[int] = set()
         self.count = 0
 
     def layers_that_hold(self) -> list[str]:
@@ -63,7 +65,8 @@ class Supervisor:
         self.selector.register(bell, selectors.EVENT_READ)
         while True:
             for child, folder in self.folders.items():
-                if scratch.too_full(folder):
+                if child not in self.overfull and scratch.too_full(folder):
+                    self.overfull.add(child)
                     self._kill(child)
             for key, _ in self.selector.select(scratch.LOOK_SECONDS if self.folders else None):
                 if key.fileobj is self.control:
@@ -127,10 +130,11 @@ class Supervisor:
             except KeyError:
                 pass  # it was hung up on
             try:
-                status.send(json.dumps(_how_it_ended(code)).encode())
+                status.send(json.dumps(_how_it_ended(code) if child not in self.overfull else OVERFULL).encode())
             except OSError:
                 pass
             status.close()
+            self.overfull.discard(child)
 
 
 def _ignoring_absence(kill, pid: int) -> None:

@@ -151,7 +151,7 @@ ATTACKS = [
         if written > 80 << 20:
             raise RuntimeError(f"FOUND room for {written} bytes")
         return honest(logits)
-        """,
+        """,        expect=("passed", "crashed", "timeout"),  # ended where the disk is shared: see sandbox/scratch.py
     ),
     Attack(
         "disk-fill-by-many-large-files",
@@ -168,7 +168,7 @@ ATTACKS = [
         if written > 80 << 20:
             raise RuntimeError(f"FOUND room for {written} bytes")
         return honest(logits)
-        """,
+        """,        expect=("passed", "crashed", "timeout"),  # ended where the disk is shared: see sandbox/scratch.py
     ),
     Attack(
         "sparse-giant-file",
@@ -194,7 +194,7 @@ ATTACKS = [
         if made > 10_000:
             raise RuntimeError(f"FOUND room for {made} files")
         return honest(logits)
-        """,
+        """,        expect=("passed", "crashed", "timeout"),  # ended where the disk is shared: see sandbox/scratch.py
     ),
     Attack(
         "folders-too-deep-to-remove",
@@ -207,7 +207,8 @@ ATTACKS = [
         except OSError:
             pass
         return honest(logits)
-        """,
+        """,        expect=("passed", "crashed", "timeout"),  # ended where the disk is shared: see sandbox/scratch.py
+        seconds=3,
     ),
     Attack(
         "folders-closed-to-their-owner",

@@ -2,8 +2,8 @@
 
     python tests/attacks/hosts.py [--user] [--without namespaces,landlock,scopes,seccomp] COMMAND...
 
---user needs root. Where a folder above the interpreter or the course is closed to others (a Python below /root), it is covered, in a
-mount namespace of the command's own, by one that is open and holds only what is needed. --without installs a seccomp filter that
+--user needs root. Where root's folder above the interpreter or the course is closed to others (a Python below /root), it is covered, in
+a mount namespace of the command's own, by one that is open and holds only what is needed. --without installs a seccomp filter that
 answers as an older kernel would; nothing of the sandbox's own code is touched.
 """
 
@@ -39,6 +39,8 @@ def main() -> None:
     parser.add_argument("--without", default="", help="features, separated by commas: namespaces, landlock, seccomp, mount, mount_setattr")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     options = parser.parse_args()
+    if os.geteuid() == 0:
+        open_the_way([sys.prefix, os.path.realpath(sys.base_prefix), str(ROOT)])
     if options.user:
         become_user()
     if options.without:
@@ -47,14 +49,11 @@ def main() -> None:
 
 
 def become_user(uid: int = USER) -> None:
-    """Turns this process of root's into one of an ordinary user's who can reach the interpreter and the course."""
-    open_the_way([sys.prefix, os.path.realpath(sys.base_prefix), str(ROOT)])
-    home = tempfile.mkdtemp(prefix="user-")
-    os.chown(home, uid, uid)
+    """Turns this process of root's into one of an ordinary user's."""
     os.setgroups([])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
-    os.environ.update(HOME=home, USER="learner", LOGNAME="learner", PYTHONDONTWRITEBYTECODE="1")
+    os.environ.update(HOME=tempfile.gettempdir(), USER="learner", LOGNAME="learner", PYTHONDONTWRITEBYTECODE="1")
     os.umask(0o022)
 
 

@@ -15,7 +15,7 @@ from autograder.grading.oracle import Oracle
 MODULE = "toy.word_agent"
 EXERCISE = "positive_probability"  # what an attack replaces
 HONEST = ("Baseline.update", "policy_loss")  # what it leaves alone, and what must keep its points
-SEED = 0x5EC2E7_5EED  # a secret one: messages show neither inputs nor expected values
+SEED = 0x5EC2E7_5EED  # a secret one
 PASSED = "passed"
 
 _REGION = re.compile(rf"(def {EXERCISE}\(.*?# BEGIN SOLUTION\n)(.*?)( *# END SOLUTION\n)", re.DOTALL)
@@ -82,7 +82,7 @@ def bounded(check: Check, attack: Attack) -> Check:
 
 
 def put(check: Check, source: str, oracle: Oracle, executor) -> Verdict:
-    return examine(check, Workspace(MODULE, {MODULE: source}, earlier()), oracle, executor, public=False)
+    return examine(check, Workspace(MODULE, {MODULE: source}, earlier()), oracle, executor, public=True)
 
 
 def earlier() -> dict[str, bytes]:
