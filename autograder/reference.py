@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import marshal
 import re
+import sys
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -38,7 +39,8 @@ def module_of(text: str, module_name: str) -> ModuleType:
     text = re.sub(r"^(\s*(?:from|import)\s+)(toy|full)\.(?!given\b)", r"\1solutions.\2.", text, flags=re.MULTILINE)
     made = ModuleType("reference." + module_name)
     made.__file__ = f"<reference {module_name}>"
-    exec(compile(text, made.__file__, "exec"), made.__dict__)
+    sys.modules[made.__name__] = made  # a dataclass looks its module up while it is being made
+    exec(compile(text, made.__file__, "exec", dont_inherit=True), made.__dict__)
     return made
 
 
