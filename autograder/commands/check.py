@@ -75,7 +75,16 @@ def run_checks(course: Course, units: list[tuple], seed: int | None = None) -> l
 
         grader = Grader(course, sandbox, PUBLIC_SEED if seed is None else seed, jobs=os.cpu_count() or 1)
         grader.prepare(wanted)
-        return [grader.grade(submission, exercises) for submission, exercises in units]
+        return [grader.grade(submission, exercises, questions=questions_for(submission, exercises)) for submission, exercises in units]
+
+
+def questions_for(submission, exercises: list[Exercise]) -> list[courses.Lesson]:
+    """The lessons whose questions are marked beside their exercises: asked for as a whole, and begun in an answers file."""
+    from autograder.questions.rows import lessons_with_questions
+
+    asked = {exercise.id for exercise in exercises}
+    whole = [lesson for lesson in lessons_with_questions(exercises) if all(exercise.id in asked for exercise in lesson.exercises)]
+    return [lesson for lesson in whole if lesson.folder.name in submission.answers]
 
 
 def lessons_of(exercises: list[Exercise]) -> list[courses.Lesson]:

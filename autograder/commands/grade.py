@@ -41,6 +41,7 @@ def grade(
     from autograder.cli import UsageProblem
     from autograder.commands.release import lessons_named, need_solutions
     from autograder.grading.submissions import read_submissions
+    from autograder.questions.rows import lessons_with_questions
 
     need_solutions("grade")
     if sandbox not in LEVELS:
@@ -58,12 +59,13 @@ def grade(
     names = None if roster is None else roster_names(roster)
     found = read_submissions(submissions, course)
     strangers = [] if names is None else not_on_roster(found, names)
+    questions = lessons_with_questions(exercises) if any(submission.answers for submission in found) else []
     found = without_our_names(with_absent(found, names))[part]
     out.mkdir(parents=True, exist_ok=True)
     suffix = f"-{shard.replace('/', '-of-')}" if shard else ""
     with only_one(out, suffix):
         seed = secret_seed(seed_file, out)
-        graded = run(course, exercises, found, out, seed, jobs, sandbox, as_json, suffix)
+        graded = run(course, exercises, found, out, seed, jobs, sandbox, as_json, suffix, questions)
     if strangers:
         print(f"climb: not on the roster: {', '.join(strangers[:8])}{', ...' if len(strangers) > 8 else ''} (graded all the same)", file=sys.stderr)
     if graded.failures:
@@ -72,21 +74,21 @@ def grade(
     raise typer.Exit(0 if all(row["status"] == "passed" for result in graded.results.values() for row in result["exercises"]) else 1)
 
 
-def run(course, exercises: list[Exercise], found: list, out: Path, seed: int, jobs: int, level: str, as_json: bool, suffix: str = ""):
+def run(course, exercises: list[Exercise], found: list, out: Path, seed: int, jobs: int, level: str, as_json: bool, suffix: str = "", questions=()):
     """Grades what is not graded yet, with a sandbox only if there is such; then writes the scores of all."""
     from rich.console import Console
 
     from autograder.grading.batch import Graded, already_graded, write_scores
 
     console = Console(stderr=as_json)
-    kept = already_graded(found, exercises, course, seed, LEVELS[: LEVELS.index(level) + 1], out)
+    kept = already_graded(found, exercises, course, seed, LEVELS[: LEVELS.index(level) + 1], out, questions)
     left = [submission for submission in found if submission.name not in kept]
     graded = Graded(dict(kept))
     if as_json:
         for result in kept.values():
             print(json.dumps(result), flush=True)
     if left:
-        grade_rest(course, exercises, left, out, seed, jobs, level, as_json, suffix, graded, console)
+        grade_rest(course, exercises, left, out, seed, jobs, level, as_json, suffix, graded, console, questions)
     results = [graded.results[submission.name] for submission in found if submission.name in graded.results]
     scores = write_scores(results, out / f"scores{suffix}.csv")
     if not as_json:
@@ -94,7 +96,7 @@ def run(course, exercises: list[Exercise], found: list, out: Path, seed: int, jo
     return graded
 
 
-def grade_rest(course, exercises, left, out, seed, jobs, level, as_json, suffix, graded, console) -> None:
+def grade_rest(course, exercises, left, out, seed, jobs, level, as_json, suffix, graded, console, questions) -> None:
     from rich.markup import escape
 
     from autograder.commands.check import modules_of
@@ -118,7 +120,7 @@ def grade_rest(course, exercises, left, out, seed, jobs, level, as_json, suffix,
                     if as_json and name in graded.results:
                         print(json.dumps(graded.results[name]), flush=True)
 
-                grade_all(Grader(course, sandbox, seed, jobs), left, exercises, out, done, suffix, graded)
+                grade_all(Grader(course, sandbox, seed, jobs), left, exercises, out, done, suffix, graded, questions)
     except KeyboardInterrupt:
         all_of = before + len(left)
         raise KeyboardInterrupt(f"{len(graded.results)} of {all_of} graded and saved; the same command goes on from there") from None

@@ -70,6 +70,7 @@ def touched(course: courses.Course, paths: set[Path]) -> list[courses.Lesson]:
 
 
 def check_lesson(grader, course: courses.Course, lesson: courses.Lesson) -> dict:
-    from autograder.commands.check import own_files
+    from autograder.commands.check import own_files, questions_for
 
-    return grader.grade(own_files(course), lesson.exercises)
+    own = own_files(course)
+    return grader.grade(own, lesson.exercises, questions=questions_for(own, lesson.exercises))

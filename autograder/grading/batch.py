@@ -11,10 +11,10 @@ import time
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Sequence
 
 from autograder import __version__
-from autograder.course import Course, Exercise
+from autograder.course import Course, Exercise, Lesson
 from autograder.progress import write_whole
 from autograder.reference import ROOT
 from autograder.sandbox.errors import SandboxError
@@ -86,25 +86,28 @@ class Journal:
 
 def unit_key(submission: Submission, checks: str, seed: int, level: str) -> str:
     """What a result depends on. The same key means the same result, so it is not graded again."""
-    parts = [submission.files, submission.helpers, [vars(problem) for problem in submission.problems], checks, __version__, seed, level]
+    parts = [submission.files, submission.helpers, submission.answers, [vars(problem) for problem in submission.problems], checks, __version__, seed, level]
     return _hash(json.dumps(parts, sort_keys=True))
 
 
-def checks_hash(course: Course, exercises: list[Exercise]) -> str:
-    """A hash of everything on our side that decides a verdict: exercises, checks, probes, references, given code and the grader."""
+def checks_hash(course: Course, exercises: list[Exercise], questions: Sequence[Lesson]) -> str:
+    """A hash of all on our side that decides a verdict: exercises, questions, checks, probes, references, given code, the grader."""
     digest = hashlib.sha256(json.dumps([(exercise.id, exercise.points, exercise.anchor) for exercise in exercises]).encode())
     asked = {exercise.lesson for exercise in exercises}
     files = {f"autograder/{folder}/{lesson.file}" for folder in ("checks", "probes") for lesson in asked}
     files |= {f"solutions/{lesson.file}" for one in asked for lesson in (one, *course.earlier(one))}
-    ours = ("autograder/checks/*.py", "autograder/probes/*.py", "autograder/grading/*.py", "autograder/sandbox/*.py", "*/given/*.py")
+    files |= {f"lessons/{lesson.folder.name}/questions.toml" for lesson in questions}
+    ours = ("autograder/questions/*.py", "autograder/checks/*.py", "autograder/probes/*.py", "autograder/grading/*.py", "autograder/sandbox/*.py", "*/given/*.py")
     for path in sorted({*(ROOT / file for file in files), *(path for pattern in ours for path in ROOT.glob(pattern))}):
         digest.update(hashlib.sha256(path.read_bytes() if path.is_file() else b"").digest())
     return digest.hexdigest()
 
 
-def already_graded(submissions: list[Submission], exercises: list[Exercise], course: Course, seed: int, levels: tuple[str, ...], out: Path):
+def already_graded(
+    submissions: list[Submission], exercises: list[Exercise], course: Course, seed: int, levels: tuple[str, ...], out: Path, questions: Sequence[Lesson] = ()
+) -> dict[str, dict]:  # fmt: skip
     """{name: result} of the submissions whose result in `out` still holds, at one of these sandbox levels. Runs nothing."""
-    journal, checks = Journal(out), checks_hash(course, exercises)
+    journal, checks = Journal(out), checks_hash(course, exercises, questions)
     found = {s.name: journal.result(s.name, [unit_key(s, checks, seed, level) for level in levels]) for s in submissions}
     return {name: result for name, result in found.items() if result is not None}
 
@@ -118,7 +121,7 @@ class Graded:
 
 
 def grade_all(
-    grader: Grader, submissions: list[Submission], exercises: list[Exercise], out: Path, done: Callable[[str], None], part: str = "", graded: Graded | None = None
+    grader: Grader, submissions: list[Submission], exercises: list[Exercise], out: Path, done: Callable[[str], None], part: str = "", graded: Graded | None = None, questions: Sequence[Lesson] = ()
 ) -> Graded:  # fmt: skip
     """Grades the submissions into `out`, `grader.jobs` at a time; `done(name)` after each, when its result is on disk.
 
@@ -127,13 +130,13 @@ def grade_all(
     Raises SandboxError and OSError at once: they would befall every submission.
     """
     graded = Graded() if graded is None else graded
-    journal, checks, level = Journal(out, part), checks_hash(grader.course, exercises), grader.executor.level
+    journal, checks, level = Journal(out, part), checks_hash(grader.course, exercises, questions), grader.executor.level
     grader.prepare(exercises)
     stop = threading.Event()
 
     def one(submission: Submission) -> None:
         try:
-            result = grader.grade(submission, exercises, Inline(stop))
+            result = grader.grade(submission, exercises, Inline(stop), questions)
         except (SandboxError, OSError, CancelledError):
             raise
         except Exception as error:

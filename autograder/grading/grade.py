@@ -7,10 +7,12 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Sequence
 
 from autograder import __version__, reference
 from autograder.checks import Check
 from autograder.course import Course, CourseError, Exercise, Lesson
+from autograder.questions.rows import rows_of
 from autograder.sandbox import wire
 from autograder.sandbox.executor import Executor
 
@@ -52,18 +54,24 @@ class Grader:
             for check in exercise.checks:
                 self.oracle(exercise.lesson).expected(check)
 
-    def grade(self, submission: Submission, exercises: list[Exercise], pool: ThreadPoolExecutor | None = None) -> dict:
-        """The result of one submission; its checks run side by side in `pool` (one of `jobs` threads if None)."""
+    def grade(
+        self, submission: Submission, exercises: list[Exercise], pool: ThreadPoolExecutor | None = None, questions: Sequence[Lesson] = ()
+    ) -> dict:
+        """The result of one submission; its checks run side by side in `pool` (one of `jobs` threads if None).
+
+        `questions`: the lessons whose written questions are marked too, each a row of the result like an exercise.
+        """
         level, layers = self.executor.level, list(self.executor.layers)  # waits until the sandbox has started
         started = time.perf_counter()
         if pool is None:
             own = ThreadPoolExecutor(self.jobs)
             try:
-                return self.grade(submission, exercises, own)
+                return self.grade(submission, exercises, own, questions)
             finally:
                 own.shutdown(wait=False, cancel_futures=True)  # after Ctrl-C nobody waits for what is still running
         units = self._start(submission, exercises, pool)
         rows = [self._row(exercise, [verdict.result() for verdict in verdicts]) for exercise, verdicts in units]
+        rows += [row for lesson in questions for row in rows_of(lesson, submission.answers.get(lesson.folder.name))]
         return {
             "schema": 1,
             "submission": submission.name,

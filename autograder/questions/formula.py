@@ -113,8 +113,9 @@ class _Parser:
         if self.at >= len(self.tokens):
             return FormulaError("the formula ends too early: something is missing after " + repr(self.tokens[-1][1]))
         kind, word, place = self.tokens[self.at]
-        if kind != "sign" and self.at and self.tokens[self.at - 1][0] != "sign":
-            return FormulaError(f"`{self.tokens[self.at - 1][1]} {word}` (character {place}): write the sign between them, such as *")
+        before = self.tokens[self.at - 1] if self.at else ("sign", "", 0)
+        if (kind != "sign" or word == "(") and (before[0] != "sign" or before[1] == ")"):
+            return FormulaError(f"`{before[1]} {word}` (character {place}): write the sign between them, such as *")
         return FormulaError(f"`{word}` (character {place}) was not expected there")
 
     def expression(self, depth: int):

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from autograder.course import Lesson
+from autograder.course import Exercise, Lesson
 
 from .answers import AnswersError, read
 from .marking import Mark, Question, mark, questions_of
+
+
+def lessons_with_questions(exercises: list[Exercise]) -> list[Lesson]:
+    """The lessons of these exercises that ask something, in order."""
+    lessons = dict.fromkeys(exercise.lesson for exercise in exercises)
+    return [lesson for lesson in lessons if questions_of(lesson)]
 
 
 def rows_of(lesson: Lesson, text: str | None) -> list[dict]:

@@ -36,6 +36,8 @@ def show(result: dict, course: Course, console: Console | None = None, title: st
             explained, left = _show_lesson(console, lesson, rows, explain)
             explain -= explained
             unexplained += left
+        if not lesson.silent_bug:
+            _show_questions(console, [row for row in result["exercises"] if row["id"].startswith(f"answers/{lesson.folder.name}.toml::")])
     _show_sum(console, result, unexplained)
 
 
@@ -66,6 +68,27 @@ def _show_lesson(console: Console, lesson: Lesson, rows: list[dict], explain: in
             mark, style = _mark(status, console.encoding)
             console.print(_indented(Text(f"{mark} {WORDS[status]}: {', '.join(map(name_of, alike))}", style=style), 2))
     return min(len(wrong), max(explain, 0)), wrong[max(explain, 0) :]
+
+
+def _show_questions(console: Console, rows: list[dict]) -> None:
+    """The written questions of a lesson in a line, and each that is not right in one of its own."""
+    if not rows:
+        return
+    score, full = sum(r["score"] for r in rows), sum(r["max_score"] for r in rows)
+    line = Text(f"  Questions {score:g}/{full:g}  ", style="bold")
+    for row in rows:
+        mark, style = _mark(row["status"], console.encoding)
+        line.append(f"{mark} ", style=style)
+    console.print(line)
+    if of_whole_file(rows):
+        console.print(_indented(Text(rows[0]["message"], style="red"), 4))
+        return
+    for row in rows:
+        if is_wrong(row):
+            console.print(_indented(Text(f"{name_of(row)}: {row['message']}", style=""), 4))
+    left = [name_of(row) for row in rows if row["status"] == "not_started"]
+    if left:
+        console.print(_indented(Text(f"not answered: {', '.join(left)}", style="dim"), 4))
 
 
 def of_whole_file(rows: list[dict]) -> bool:
@@ -120,7 +143,7 @@ def points(value: float) -> str:
 
 
 def _show_sum(console: Console, result: dict, unexplained: list[dict]) -> None:
-    rows = result["exercises"]
+    rows = [row for row in result["exercises"] if not row["id"].startswith("answers/")]
     done = sum(row["status"] == "passed" for row in rows)
     level = f"{result['seconds']:.2f} s, sandbox {result['sandbox']}, {result['seed'] if result['seed'] == 'public' else 'hidden'} cases"
     console.print(f"\n[bold]{result['score']:g} of {points(result['max_score'])}[/bold], {done} of {len(rows)} exercises  [dim]({level})[/dim]")
