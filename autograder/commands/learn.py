@@ -158,6 +158,7 @@ def show_progress(rows: list[dict]) -> None:
     from rich.console import Console
     from rich.progress_bar import ProgressBar
     from rich.table import Table
+    from rich.text import Text
 
     from autograder.reports.terminal import points
 
@@ -173,7 +174,7 @@ def show_progress(rows: list[dict]) -> None:
     for row in rows:
         bar = [] if narrow else [ProgressBar(total=max(row["exercises"], 1), completed=row["passed"], width=20)]
         counts = f"{row['passed']}/{row['exercises']}", f"{row['score']:g}/{row['max_score']:g}", str(row["hints"])
-        table.add_row(str(row["lesson"]), row["title"], *bar, *counts)
+        table.add_row(str(row["lesson"]), Text(row["title"]), *bar, *counts)
     console.print(table)
     score, full = sum(r["score"] for r in rows), sum(r["max_score"] for r in rows)
     console.print(f"\n[bold]{score:g} of {points(full)}[/bold]. `climb next` says where to go on, `climb check 1` what stands in lesson 1.")
