@@ -66,7 +66,6 @@ def safe_name(name: str, taken: set[str] | frozenset[str] = frozenset()) -> str:
     """`name` as the name of an output folder on any system: letters, digits, `.`, `_`, `-`; none of `taken` (case folded)."""
     text = unicodedata.normalize("NFC", printable(_MOODLE.sub("", name)))
     text = re.sub(r"[^\w.-]+", "_", text).strip("._-")[:80].encode()[:200].decode(errors="ignore").rstrip(".") or "unnamed"
-    text = re.sub(r"\.(?=(csv|html|jsonl?|md|txt)$)", "_", text, flags=re.IGNORECASE)  # the batch's own files lie beside
     if re.fullmatch(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", text.lower()):  # devices on Windows
         text = "_" + text
     unique, count = text, 1
