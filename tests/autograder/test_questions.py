@@ -51,7 +51,7 @@ def test_choices_are_counted_from_one():
     assert chosen(question, "1, 3") == chosen(question, [3, 1, 1]) == (0, 2)
 
 
-@pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.slug)
+@pytest.mark.parametrize("lesson", [lesson for lesson in LESSONS if questions_of(lesson)], ids=lambda lesson: lesson.slug)
 def test_the_answers_file_keeps_what_is_written(lesson):
     given = {question.id: right(question) for question in questions_of(lesson)}
     given = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}

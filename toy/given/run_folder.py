@@ -23,7 +23,7 @@ class RunFolder:
         lines = []
         for field in dataclasses.fields(config):
             lines.append(f"# {field.metadata.get('help', '')}".rstrip())
-            lines.append(yaml.safe_dump({field.name: getattr(config, field.name)}, default_flow_style=None).strip())
+            lines.append(yaml.safe_dump({field.name: getattr(config, field.name)}, default_flow_style=False).strip())
         (self.path / "config.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
     def read_config(self) -> dict[str, Any]:
