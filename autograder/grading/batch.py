@@ -90,7 +90,7 @@ def unit_key(submission: Submission, checks: str, seed: int, level: str) -> str:
     return _hash(json.dumps(parts, sort_keys=True))
 
 
-def checks_hash(course: Course, exercises: list[Exercise], questions: Sequence[Lesson]) -> str:
+def checks_hash(course: Course, exercises: list[Exercise], questions: Sequence[Lesson] = ()) -> str:
     """A hash of all on our side that decides a verdict: exercises, questions, checks, probes, references, given code, the grader."""
     digest = hashlib.sha256(json.dumps([(exercise.id, exercise.points, exercise.anchor) for exercise in exercises]).encode())
     asked = {exercise.lesson for exercise in exercises}
