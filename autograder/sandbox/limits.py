@@ -16,6 +16,7 @@ TASKS = 64  # threads: the filter allows no further processes
 HIGH_DESCRIPTOR = 200  # above all that the fork server has open beside its status sockets
 FIRST_UID = 0x60000000  # far beyond any real user; each child of root gets one of its own
 UIDS = 1 << 24
+OVERFLOW_UID = 65534  # stands for all that are not mapped
 
 
 @dataclass
@@ -102,7 +103,8 @@ def users(uid_map: str) -> range:
     if any(first <= FIRST_UID and FIRST_UID + UIDS <= first + count for first, count in spans):
         return range(FIRST_UID, FIRST_UID + UIDS)
     first, count = max(spans, key=lambda span: span[1], default=(0, 0))
-    return range(first + (count + 1) // 2, first + count - 2)  # the last two can be the overflow user's
+    end = first + count
+    return range(first + (count + 1) // 2, min(end, OVERFLOW_UID) if first <= OVERFLOW_UID else end)
 
 
 def highest_descriptor() -> int:

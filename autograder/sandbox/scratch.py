@@ -7,7 +7,6 @@ nothing but looking bounds a folder on the disk, so the fork server looks twenty
 from __future__ import annotations
 
 import os
-import shutil
 
 BYTES, ENTRIES = 64 << 20, 4096
 LOOK_SECONDS = 0.05
@@ -44,20 +43,40 @@ def too_full(path: str) -> bool:
 
 
 def remove(path: str) -> None:
-    """Removes a folder with all that is in it, however deep it goes: what lies two levels down is moved up first."""
-    moved = 0
+    """Removes a folder with all that is in it, however deep it goes: step by step, so that no path is too long and no stack too deep.
+
+    Nobody else may use it any more. Links are removed, not followed. What cannot be removed stays.
+    """
+    start = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
     try:
-        while names := os.listdir(path):
-            for name in names:
-                inner = os.path.join(path, name)
-                if os.path.islink(inner) or not os.path.isdir(inner):
-                    os.unlink(inner)
-                    continue
-                os.chmod(inner, 0o700)
-                for below in os.listdir(inner):
-                    moved += 1
-                    os.rename(os.path.join(inner, below), os.path.join(path, f".{moved}"))
-                os.rmdir(inner)
+        os.chmod(path, 0o700)
+        os.chdir(path)
+        above: list[tuple[str, list[str]]] = []  # names on the way down, each with its neighbours that are still to be removed
+        here = _folders_left()
+        while above or here:
+            if here:
+                name = here.pop()
+                os.chmod(name, 0o700)  # its owner may have closed it
+                os.chdir(name)
+                above.append((name, here))
+                here = _folders_left()
+            else:
+                name, here = above.pop()
+                os.chdir("..")
+                os.rmdir(name)
         os.rmdir(path)
     except OSError:
-        shutil.rmtree(path, ignore_errors=True)
+        pass
+    finally:
+        os.fchdir(start)
+        os.close(start)
+
+
+def _folders_left() -> list[str]:
+    """The folders in the working folder, whose other entries are removed."""
+    with os.scandir(".") as entries:
+        found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    for name, is_folder in found:
+        if not is_folder:
+            os.unlink(name)
+    return [name for name, is_folder in found if is_folder]

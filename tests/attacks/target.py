@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib
 import re
 import textwrap
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from autograder import reference
 from autograder.checks import Check, checks_in
-from autograder.grading.examine import Verdict, Workspace, examine
+from autograder.grading.examine import Verdict, Workspace, examine, request_for
 from autograder.grading.oracle import Oracle
 
 MODULE = "toy.word_agent"
@@ -81,13 +81,19 @@ def bounded(check: Check, attack: Attack) -> Check:
     return limited
 
 
-def put(check: Check, source: str, oracle: Oracle, executor) -> Verdict:
-    return examine(check, Workspace(MODULE, {MODULE: source}, earlier()), oracle, executor, public=True)
+def put(check: Check, source: str, oracle: Oracle, executor, public: bool = True) -> Verdict:
+    """`public`: the message shows what learner code said, and so whether an attack got through."""
+    return examine(check, workspace(source), oracle, executor, public=public)
+
+
+def request(check: Check, source: str, oracle: Oracle) -> bytes:
+    return request_for(check, workspace(source), oracle)
+
+
+def workspace(source: str) -> Workspace:
+    return Workspace(MODULE, {MODULE: source}, earlier())
 
 
 def earlier() -> dict[str, bytes]:
     """As in grading, an earlier exercise file is there as the reference's code."""
     return {"toy.policy_gradient": reference.compiled("toy.policy_gradient")}
-
-
-__all__ = ["EXERCISE", "HONEST", "MODULE", "PASSED", "SEED", "Attack", "bounded", "checks", "put", "replace"]
