@@ -264,12 +264,12 @@ def train(
     optimizer: torch.optim.Optimizer,
     config: PPOConfig,
     updates: int,
-    after_update: Callable[[], None] | None = None,
+    after_update: Callable[[dict[str, float]], None] | None = None,
 ) -> list[dict[str, float]]:
     """PPO: `updates` times a rollout of the present policy, an update from it, and a line for the log.
 
     The reference is the same throughout. The old policy of each update is the policy as it was when the rollout was written.
-    after_update is called at the end of each update, if given.
+    after_update(line), if given, is called at the end of each update with its line of the log.
 
     Returns one dict of floats for each update. From the rollout, means over sentences:
         reward              the score, without any KL penalty

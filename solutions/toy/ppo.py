@@ -363,12 +363,12 @@ def train(
     optimizer: torch.optim.Optimizer,
     config: PPOConfig,
     updates: int,
-    after_update: Callable[[], None] | None = None,
+    after_update: Callable[[dict[str, float]], None] | None = None,
 ) -> list[dict[str, float]]:
     """PPO: `updates` times a rollout of the present policy, an update from it, and a line for the log.
 
     The reference is the same throughout. The old policy of each update is the policy as it was when the rollout was written.
-    after_update is called at the end of each update, if given.
+    after_update(line), if given, is called at the end of each update with its line of the log.
 
     Returns one dict of floats for each update. From the rollout, means over sentences:
         reward              the score, without any KL penalty
@@ -382,16 +382,15 @@ def train(
     for _ in range(updates):
         batch = rollout(policy, value, reference, sample, score, config)
         figures = ppo_update(policy, value, optimizer, batch, config)
-        log.append(
-            {
-                "reward": float(batch.scores.mean()),
-                "kl": float(((batch.log_probs - batch.ref_log_probs) * batch.mask).sum(dim=1).mean()),
-                "completion_length": float(batch.mask.sum(dim=1).double().mean()),
-                "explained_variance": float(figures.pop("explained_variance")),
-                **{name: float(steps[-1]) for name, steps in figures.items()},
-            }
-        )
+        line = {
+            "reward": float(batch.scores.mean()),
+            "kl": float(((batch.log_probs - batch.ref_log_probs) * batch.mask).sum(dim=1).mean()),
+            "completion_length": float(batch.mask.sum(dim=1).double().mean()),
+            "explained_variance": float(figures.pop("explained_variance")),
+            **{name: float(steps[-1]) for name, steps in figures.items()},
+        }
+        log.append(line)
         if after_update is not None:
-            after_update()
+            after_update(line)
     return log
     # END SOLUTION

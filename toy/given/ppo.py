@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -26,34 +27,35 @@ class Rollout:
     "The reward of each whole sentence."
 
 
+def setting(default: Any, sentence: str) -> Any:
+    """A field of a configuration with the sentence that explains it."""
+    return field(default=default, metadata={"help": sentence})
+
+
 @dataclass(frozen=True)
 class PPOConfig:
-    """The settings of PPO."""
+    """The settings of PPO. Raises ValueError, naming the field, for one that makes no sense."""
 
-    batch_size: int = 256
-    "Sentences in a rollout."
-    minibatch_size: int = 256
-    "Sentences in one optimizer step: rows of the rollout in their order, the last ones of an epoch may be fewer."
-    epochs: int = 4
-    "How often each rollout is gone through."
-    gamma: float = 1.0
-    "Discount of the next token's reward."
-    lam: float = 0.95
-    "Lambda of generalized advantage estimation."
-    clip: float = 0.2
-    "How far from 1 the ratio of new to old probability is followed."
-    value_clip: float = 0.2
-    "How far from the old value the new one is followed, in units of reward."
-    kl_coef: float = 0.5
-    "Beta: units of reward that one nat away from the reference costs."
-    value_coef: float = 1.0
-    "Weight of the value loss."
-    entropy_coef: float = 0.0
-    "Weight of the entropy, which is to be large."
-    whiten: bool = True
-    "Whether advantages are whitened over the whole rollout."
-    temperature: float = 1.0
-    "Divides the logits of policy and reference, wherever tokens are drawn or scored."
+    batch_size: int = setting(512, "Sentences in a rollout.")
+    minibatch_size: int = setting(512, "Sentences in one optimizer step: rows of the rollout in their order, the last may be fewer.")
+    epochs: int = setting(4, "How often each rollout is gone through.")
+    gamma: float = setting(1.0, "Discount of the next token's reward.")
+    lam: float = setting(0.95, "Lambda of generalized advantage estimation.")
+    clip: float = setting(0.2, "How far from 1 the ratio of new to old probability is followed.")
+    value_clip: float = setting(0.2, "How far from the old value the new one is followed, in units of reward.")
+    kl_coef: float = setting(0.5, "Beta: units of reward that one nat away from the reference costs.")
+    value_coef: float = setting(1.0, "Weight of the value loss.")
+    entropy_coef: float = setting(0.0, "Weight of the entropy, which is to be large.")
+    whiten: bool = setting(True, "Whether advantages are whitened over the whole rollout.")
+    temperature: float = setting(1.0, "Divides the logits of policy and reference, wherever tokens are drawn or scored.")
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "minibatch_size", "epochs", "clip", "value_clip", "temperature"):
+            require_positive(name, getattr(self, name))
+        for name in ("kl_coef", "value_coef", "entropy_coef"):
+            require_not_negative(name, getattr(self, name))
+        for name in ("gamma", "lam"):
+            require_fraction(name, getattr(self, name))
 
 
 def require_same_shape(**tensors: Tensor) -> None:

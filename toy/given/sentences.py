@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from . import distributions as exact
 from .enumerable import EnumerableLM
 from .tabular import TabularLM
 from .words import SCORES, WORDS
@@ -126,8 +127,9 @@ def listed(model: nn.Module, length: int = LENGTH) -> EnumerableLM:
 class Ruler:
     """Exact figures of policies in this world, against the best policy for one beta: what a run is measured by.
 
-    best: J* = beta log Z, the most that J = E[score] - beta KL(policy||reference) can be (lesson 5).
-    target: log pi*, one number for each sentence.
+    scores: (sentences,), in the order of `reference.sequences`.
+    target: log pi*, (sentences,): pi*(y) = reference(y) exp(score(y) / beta) / Z (lesson 5).
+    best: J* = beta log Z, the most that J = E[score] - beta KL(policy||reference) can be.
     """
 
     def __init__(self, reference: nn.Module, beta: float, length: int = LENGTH) -> None:
@@ -135,13 +137,26 @@ class Ruler:
         self.scores = self.reference.rewards(sentence_score)
         with torch.no_grad():
             self.target = self.reference.optimum(self.scores, beta)
-            self.best = float(self.reference.log_partition(self.scores, beta))
-            self.best *= beta
+            self.best = beta * float(self.reference.log_partition(self.scores, beta))
 
     def measure(self, policy: nn.Module) -> dict[str, float]:
         """reward E[score], kl (nats a sentence), objective J, entropy (nats a sentence), tv (total variation to pi*)."""
         with torch.no_grad():
-            exact = listed(policy, self.length)
-            reward, kl = float(exact.expected(self.scores)), float(exact.kl(self.reference))
-            entropy, tv = float(exact.entropy()), float(exact.total_variation(self.target))
+            return self._figures(listed(policy, self.length).log_probs())
+
+    def optimum(self) -> dict[str, float]:
+        """The same figures of pi*."""
+        return self._figures(self.target)
+
+    def likeliest(self, policy: nn.Module, count: int = 6) -> dict[str, float]:
+        """The `count` most probable sentences and their probabilities."""
+        with torch.no_grad():
+            probs, places = listed(policy, self.length).probs().topk(count)
+        rows = zip(self.reference.sequences[places].tolist(), self.reference.lengths[places].tolist(), probs.tolist())
+        return {sentence_text(tuple(row[:length])): round(probability, 6) for row, length, probability in rows}
+
+    def _figures(self, log_p: Float[Tensor, "sentences"]) -> dict[str, float]:
+        with torch.no_grad():
+            reward, kl = float(exact.expectation(log_p, self.scores)), float(exact.kl(log_p, self.reference.log_probs()))
+            entropy, tv = float(exact.entropy(log_p)), float(exact.total_variation(log_p, self.target))
         return {"reward": reward, "kl": kl, "objective": reward - self.beta * kl, "entropy": entropy, "tv": tv}

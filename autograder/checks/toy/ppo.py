@@ -838,8 +838,8 @@ class TrainingReplay(Check):
 
         log, policies, value = train(policy, value, reference, tokens, mask, scores, settings, learning_rate)
         asked = {"the policy": True, "count": tokens.shape[1], "temperature": settings["temperature"]}
-        return {"rollouts": len(tokens), "log": log, "policy after each update": policies, "value": value, "reference changed": False,
-                "asked of sample": [asked] * len(tokens)}  # fmt: skip
+        return {"rollouts": len(tokens), "log": log, "after_update is told the log": True, "policy after each update": policies,
+                "value": value, "reference changed": False, "asked of sample": [asked] * len(tokens)}  # fmt: skip
 
     mistakes = [
         edit("one-rollout", "All updates learn from the first rollout. The present policy has to write a new one for each.",
@@ -869,8 +869,8 @@ class TrainingReplay(Check):
         edit("mean-of-steps", "You log the mean over the steps. Asked for is the last step, where the policy is furthest from the "
              "old one.", {"float(steps[-1])": "float(steps.mean())"}),
         edit("no-hook", "`after_update` is not called at the end of every update.",
-             {"        if after_update is not None:\n            after_update()\n    return log":
-              "    if after_update is not None:\n        after_update()\n    return log"}),
+             {"        if after_update is not None:\n            after_update(line)\n    return log":
+              "    if after_update is not None:\n        after_update(line)\n    return log"}),
     ]  # fmt: skip
 
 

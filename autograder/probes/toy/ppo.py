@@ -95,7 +95,12 @@ def training_replay(module, policy, value, reference, tokens, mask, scores, sett
     """`train` by plain gradient descent on tables, with the sentences and scores of every rollout from a list."""
     models = _tables(policy, value, reference)
     optimizer = torch.optim.SGD([*models[0].parameters(), *models[1].parameters()], lr=learning_rate)
-    sentences, seen = ScriptedSentences(models[0], tokens, mask, scores), []
+    sentences, seen, told = ScriptedSentences(models[0], tokens, mask, scores), [], []
+
+    def after_update(line):
+        seen.append(models[0].logits.detach()[0].clone())
+        told.append(dict(line))
+
     log = module.train(
         *models,
         sentences.sample,
@@ -103,11 +108,12 @@ def training_replay(module, policy, value, reference, tokens, mask, scores, sett
         optimizer,
         PPOConfig(batch_size=tokens.shape[1], **settings),
         len(tokens),
-        lambda: seen.append(models[0].logits.detach()[0].clone()),
+        after_update,
     )
     return {
         "rollouts": len(sentences.asked),
         "log": [{str(name): float(figure) for name, figure in line.items()} for line in log],
+        "after_update is told the log": told == log,
         "policy after each update": torch.stack(seen) if seen else None,
         "value": models[1].table,
         "reference changed": not torch.equal(models[2].logits.detach()[0], reference),

@@ -100,5 +100,5 @@ def train(policy, value, reference, sample, score, optimizer, config, updates, a
         line["kl"] = (batch.log_probs - batch.ref_log_probs)[batch.mask].sum().item() / len(batch.mask)
         log.append(line)
         if after_update:
-            after_update()
+            after_update(log[-1])
     return log
