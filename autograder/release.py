@@ -24,7 +24,7 @@ from autograder.skeletons import skeleton
 
 TRUSTED_ONLY = ("selfcheck", "alternatives", "frozen", "release.py", "checks", "probes", "__pycache__")
 ANSWERS = ("answer", "answers", "tolerance", "rubric", "explanation")  # of a written question
-SKIPPED_IN_LESSONS = ("figures.py", "__pycache__")  # figures are drawn with the solutions; the pictures themselves travel
+SKIPPED_IN_LESSONS = ("figures.py", "pictures.py", "__pycache__")  # figures are drawn with the solutions; the pictures themselves travel
 
 
 def release(course: Course, lessons: list[Lesson], target: Path, step: Callable[[str], None] = lambda _: None) -> None:
