@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import Callable, Sequence
 
 import numpy as np
-import scipy.signal
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from toy.given.words import POSITIVE, START, WORDS
@@ -133,7 +131,7 @@ def train(
     raise NotImplementedError("lesson 3: train")
 
 
-def plot_training(losses: Sequence[float], positive: Sequence[float], kernel_size: int = 25) -> Figure:
+def plot_training(losses: Sequence[float], positive: Sequence[float], kernel_size: int = 25) -> "matplotlib.figure.Figure":
     """Three plots under one another against the iteration: the loss, its running median, and exact P(positive).
 
     losses: (iterations,), as `train` returns them.  positive: (iterations,), P(positive) after each step.
@@ -143,4 +141,7 @@ def plot_training(losses: Sequence[float], positive: Sequence[float], kernel_siz
     has a y label ("loss", "median loss", "P(positive)"), the lowest has the x label "iteration". Further lines may be added.
     Make a matplotlib.figure.Figure, not one of pyplot: it needs no screen, and nobody has to close it.
     """
+    import scipy.signal  # here and not at the top: both take a second that the other exercises need not wait for
+    from matplotlib.figure import Figure
+
     raise NotImplementedError("lesson 3: plot_training")

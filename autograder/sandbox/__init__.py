@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 
-def open_sandbox(probes: list[str], level: str | None = None):
+def open_sandbox(probes: list[str], level: str | None = None, libraries: list[str] | None = None):
     """The best sandbox of this machine; with a `level`, at least that one or SandboxError (grading fails closed).
 
-    Imports nothing heavy: the fork server does that in a process of its own, while the caller goes on.
+    `libraries`: what to import beforehand, if not what the solutions import. Imports nothing heavy itself: the fork server does that in a process of its own, while the caller goes on.
     """
     import sys
 
@@ -17,10 +17,10 @@ def open_sandbox(probes: list[str], level: str | None = None):
 
         if level == "full":
             raise SandboxError(f"no full sandbox on {sys.platform}: grade on Linux, WSL2 or in Docker, or pass --sandbox process")
-        return SpawnedWorkers(probes)
+        return SpawnedWorkers(probes, libraries)
     from .client import Sandbox
 
-    sandbox = Sandbox(probes, level or "full")
+    sandbox = Sandbox(probes, level or "full", libraries)
     if level != "full":
         return sandbox
     try:

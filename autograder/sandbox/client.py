@@ -26,20 +26,21 @@ PASSED_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "XDG_CACHE_HOME"
 class Sandbox:
     """An Executor backed by one fork server. Usable at once: the first `run` waits until the server has imported its libraries."""
 
-    def __init__(self, probes: list[str], level: str = "full"):
+    def __init__(self, probes: list[str], level: str = "full", libraries: list[str] | None = None):
         if level not in ("full", "process"):
             raise SandboxError(f"the sandbox levels are full and process, not {level!r}")
         self._folder = tempfile.mkdtemp(prefix="climb-")
         self._lock = threading.Lock()
         self._ready: dict | None = None
         self._probes, self._asked = probes, level
+        self._libraries = libraries_for(probes) if libraries is None else libraries
         self._start()
 
     def _start(self) -> None:
         os.chmod(self._folder, 0o711 if os.geteuid() == 0 else 0o700)  # a child of root, under another user, has to reach it
         for name in ("empty", "scratch"):
             os.makedirs(os.path.join(self._folder, name), exist_ok=True)
-        options = {"level": self._asked, "probes": self._probes, "libraries": libraries_for(self._probes)}
+        options = {"level": self._asked, "probes": self._probes, "libraries": self._libraries}
         options |= {"empty_folder": self._folder + "/empty", "scratch": self._folder + "/scratch"}
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._errors = tempfile.TemporaryFile()

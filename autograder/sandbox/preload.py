@@ -23,12 +23,34 @@ def libraries_for(modules: list[str]) -> list[str]:
     return sorted(found)
 
 
-def imported(text: str) -> set[str]:
-    """The library modules a source imports, at any depth of it; `from scipy import special` gives `scipy` and `scipy.special`."""
+def libraries_of(texts: list[str]) -> list[str]:
+    """Names to import for these sources: what a learner has written so far may need less than the solution."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(text)):
+    for text in texts:
+        try:
+            found |= imported(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue  # the child reports it
+    return sorted(found)
+
+
+def imported(text: str) -> set[str]:
+    """The library modules a source imports, at any depth of it, but for functions still to be written.
+
+    `from scipy import special` gives `scipy` and `scipy.special`.
+    """
+    found: set[str] = set()
+    waiting: list[ast.AST] = [ast.parse(text)]
+    while waiting:
+        node = waiting.pop()
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif not (isinstance(node, ast.FunctionDef) and _to_be_written(node)):
+            waiting += ast.iter_child_nodes(node)
     return {name for name in found if name.split(".")[0] in LIBRARIES}
+
+
+def _to_be_written(function: ast.FunctionDef) -> bool:
+    return any(isinstance(part, ast.Raise) and "NotImplementedError" in ast.unparse(part) for part in function.body)

@@ -31,15 +31,15 @@ class SpawnedWorkers:
 
     level, layers, note = "process", ["spawned"], "no operating-system sandbox here: code can read files and use the network"
 
-    def __init__(self, probes: list[str]):
-        self._probes = probes
+    def __init__(self, probes: list[str], libraries: list[str] | None = None):
+        self._asked = [probes, libraries_for(probes) if libraries is None else libraries]
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         self._all: list[_Worker] = []
         self._lock = threading.Lock()
         self._idle.put(self._started())  # the first one imports its libraries while the caller goes on
 
     def _started(self) -> _Worker:
-        worker = _Worker(self._probes)
+        worker = _Worker(self._asked)
         with self._lock:
             self._all.append(worker)
         return worker
@@ -68,8 +68,8 @@ class SpawnedWorkers:
 
 
 class _Worker:
-    def __init__(self, probes: list[str]):
-        command = [sys.executable, "-I", str(WORKER), json.dumps([probes, libraries_for(probes)])]
+    def __init__(self, asked: list[list[str]]):
+        command = [sys.executable, "-I", str(WORKER), json.dumps(asked)]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=environment_of_server())
         self.messages: queue.Queue[bytes | None] = queue.Queue()

@@ -96,8 +96,8 @@ def preload(probes: list[str], libraries: list[str]) -> None:
     for name in libraries:
         try:
             importlib.import_module(name)
-        except ImportError:
-            continue  # not installed, or a name that is no module: the learner's file will say so itself
+        except Exception:
+            continue  # not installed, no module, or not to be imported here: the learner's file will say so itself
     warm_up()
 
 

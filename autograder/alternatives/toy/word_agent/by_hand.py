@@ -95,6 +95,8 @@ def plot_training(losses, positive, kernel_size=25):
     """The median filter by windows, and axes that are added one by one, from the bottom up."""
     values = np.asarray(losses, dtype=float)
     windows = np.lib.stride_tricks.sliding_window_view(np.pad(values, kernel_size // 2), kernel_size)
+    from matplotlib.figure import Figure
+
     figure = Figure()
     for place, curve, label in ((3, positive, "P(positive)"), (2, np.median(windows, axis=1), "median loss"), (1, values, "loss")):
         axes = figure.add_subplot(3, 1, place)

@@ -1,5 +1,6 @@
 """The same by other calls of the library: functional layers, cross-entropy, torch.distributions, pyplot."""
 
+import scipy.signal
 from torch.distributions import Categorical
 
 
