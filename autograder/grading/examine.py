@@ -177,7 +177,7 @@ def _raised_in_secret(detail: dict[str, Any], prefix: str, workspace: Workspace)
         source = workspace.sources.get(frame["file"].removesuffix(".py").replace("/", "."))
         lines = source.split("\n") if source is not None else []
         if frame["line"].isdecimal() and 1 <= int(frame["line"]) <= len(lines):
-            return f"{text}\nat {frame['file']}, line {frame['line']}: {lines[int(frame['line']) - 1].strip()[:200]}"
+            return f"{text}\nat {frame['file']}, line {frame['line']}: {plain(lines[int(frame['line']) - 1].strip()[:200])}"
     return text
 
 

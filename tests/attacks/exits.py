@@ -31,7 +31,7 @@ ATTACKS = [
         return step(logits)
         """,
         expect=("crashed", "error", "passed"),
-        seconds=2,
+        seconds=1,
     ),
     Attack("source-too-deep-to-parse", at_import="x = " + "(" * 5000 + ")" * 5000, expect=ENDED, others=ENDED),
     Attack("source-too-deep-to-compile", at_import="x = " + "-" * 100_000 + "1", expect=ENDED, others=ENDED),
@@ -65,7 +65,7 @@ ATTACKS = [
     *(
         Attack(
             f"signal-{name}-to-itself",
-            f"import os, signal, time\nos.kill(os.getpid(), signal.{name})\ntime.sleep(0.05)\nreturn honest(logits)",
+            f"import os, signal, time\nos.kill(os.getpid(), signal.{name})\ntime.sleep(0.01)\nreturn honest(logits)",
             expect=("passed", "crashed", "error", "timeout"),
             seconds=0.3,
         )

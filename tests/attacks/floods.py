@@ -74,8 +74,8 @@ ATTACKS = [
         seconds=5,
         expect=("passed", "timeout", "error", "crashed"),
     ),
-    Attack("threads-of-torch", "torch.set_num_threads(64)\ntorch.randn(2000, 2000) @ torch.randn(2000, 2000)\nreturn honest(logits)", expect=("passed", "error", "crashed", "timeout"), seconds=5),
-    Attack("memory-flood", "hoard = []\nwhile True:\n    hoard.append(bytearray(1 << 24))", memory_mb=300, expect="error", says="MemoryError"),
+    Attack("threads-of-torch", "torch.set_num_threads(64)\ntorch.randn(300, 300) @ torch.randn(300, 300)\nreturn honest(logits)", expect=("passed", "error", "crashed", "timeout"), seconds=5),
+    Attack("memory-flood", "hoard = []\nwhile True:\n    hoard.append(bytearray(1 << 24))", memory_mb=100, expect="error", says="MemoryError"),
     Attack("memory-flood-of-small-things", "hoard = []\nwhile True:\n    hoard.append([hoard])", memory_mb=100, expect=("error", "crashed"), seconds=10),
     Attack("memory-flood-at-import", at_import="hoard = []\nwhile True:\n    hoard.append(bytearray(1 << 24))", memory_mb=300, expect="error", others="error"),
     Attack(
@@ -97,8 +97,8 @@ ATTACKS = [
     Attack("giant-shape-without-numbers", "return torch.zeros(0, 1 << 40, 1 << 20)", expect="failed"),
     Attack("tensor-of-eight-megabytes", "return torch.zeros(1 << 20)", expect="failed"),
     Attack("a-million-empty-tensors", "return [torch.zeros(0)] * 1_000_000", expect=("failed", "error", "timeout"), seconds=1),
-    Attack("ten-thousand-tensors", "return [torch.zeros(1)] * 10_000", expect=("failed", "crashed"), seconds=5),
-    Attack("answer-of-a-million-names", "return {str(i): 0.5 for i in range(1_000_000)}", expect=("failed", "timeout"), seconds=5),
+    Attack("ten-thousand-tensors", "return [torch.zeros(1)] * 5_000", expect=("failed", "crashed"), seconds=5),
+    Attack("answer-of-a-million-names", "return {str(i): 0.5 for i in range(1_000_000)}", expect=("failed", "timeout"), seconds=1),
     Attack("answer-that-contains-itself", "answer = []\nanswer.append(answer)\nreturn answer", expect="failed"),
     Attack("answer-that-doubles", "answer = [0.5]\nfor _ in range(30):\n    answer = [answer, answer]\nreturn answer", seconds=1, memory_mb=300, expect=("failed", "timeout", "error", "crashed")),
     Attack("answer-without-end", "class Endless(list):\n    def __iter__(self):\n        while True:\n            yield 0.5\nreturn Endless()", memory_mb=200, seconds=1, expect=("failed", "timeout", "error", "crashed")),
@@ -108,7 +108,7 @@ ATTACKS = [
     Attack("stdout-flood-from-threads", "import os, threading\nfor _ in range(8):\n    threading.Thread(target=lambda: [os.write(1, b'x' * 65536) for _ in iter(int, 1)], daemon=True).start()\nreturn honest(logits)", expect=("passed", "timeout")),
     Attack("results-flood", "import os\nwhile True:\n    os.write(3, b'x' * 65536)", expect="failed", says="more than 4 MiB"),
     Attack("results-flood-at-import", at_import="import os\nwhile True:\n    os.write(3, b'x' * 65536)", expect="failed", others="failed"),
-    Attack("warnings-flood", "import warnings\nfor i in range(20_000):\n    warnings.warn(str(i))\nreturn honest(logits)", expect=("passed", "timeout"), seconds=10),
+    Attack("warnings-flood", "import warnings\nfor i in range(3_000):\n    warnings.warn(str(i))\nreturn honest(logits)", expect=("passed", "timeout"), seconds=10),
     Attack(
         "descriptor-exhaustion",
         """
@@ -208,7 +208,7 @@ ATTACKS = [
             pass
         return honest(logits)
         """,        expect=("passed", "crashed", "timeout"),  # ended where the disk is shared: see sandbox/scratch.py
-        seconds=3,
+        seconds=1,
     ),
     Attack(
         "folders-closed-to-their-owner",
@@ -240,7 +240,7 @@ ATTACKS = [
             if libc.inotify_init1(0) < 0:
                 break
         timer = ctypes.c_void_p()
-        for _ in range(100_000):
+        for _ in range(5_000):
             if libc.timer_create(0, None, ctypes.byref(timer)) < 0:
                 break
         return honest(logits)
