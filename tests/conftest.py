@@ -8,6 +8,7 @@ import io
 import json
 import sys
 import threading
+import zipfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +19,7 @@ import pytest
 from autograder import cli, reference
 from autograder.checks import Check, check, edit, mistake
 from autograder.grading import batch, workspace
+from autograder.grading.grade import BADNESS
 from autograder.sandbox.executor import InProcess
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -139,6 +141,16 @@ class Triple(Check):
         return {"y": 3 * x}
 
 
+class OneThread:
+    """Keeps what the thread that made it prints; what other threads print goes where it went."""
+
+    def __init__(self, other):
+        self.other, self.kept, self.thread = other, io.StringIO(), threading.get_ident()
+
+    def __getattr__(self, name):
+        return getattr(self.kept if threading.get_ident() == self.thread else self.other, name)
+
+
 class PretendSandbox(InProcess):
     """Learner code in this very process, one check at a time: for code that these tests wrote themselves."""
 
@@ -151,9 +163,9 @@ class PretendSandbox(InProcess):
     def run(self, request, *, seconds, memory_mb):
         with self.lock:
             self.requests += 1
-            with contextlib.redirect_stdout(io.StringIO()) as printed:
+            with contextlib.redirect_stdout(OneThread(sys.stdout)) as divided:
                 reply = super().run(request, seconds=seconds, memory_mb=memory_mb)
-            return replace(reply, printed=printed.getvalue())
+            return replace(reply, printed=divided.kept.getvalue())
 
     def __enter__(self):
         self.started += 1
@@ -161,6 +173,55 @@ class PretendSandbox(InProcess):
 
     def __exit__(self, *_):
         pass
+
+
+KEYS = {
+    "schema": int,
+    "submission": str,
+    "grader": str,
+    "sandbox": str,
+    "layers": list,
+    "seed": str,
+    "score": float,
+    "max_score": float,
+    "seconds": float,
+    "exercises": list,
+}
+ROW_KEYS = {
+    "id": str,
+    "lesson": int,
+    "score": float,
+    "max_score": float,
+    "status": str,
+    "misconception": (str, type(None)),
+    "message": str,
+    "hint": str,
+    "lesson_anchor": str,
+}
+
+
+def keeps_the_contract(result):
+    """The one result of DESIGN: exactly these keys, of these kinds, whose sums agree."""
+    assert set(result) == set(KEYS) and all(isinstance(result[key], kind) for key, kind in KEYS.items())
+    for row in result["exercises"]:
+        assert set(row) == set(ROW_KEYS) and all(isinstance(row[key], kind) for key, kind in ROW_KEYS.items())
+        assert row["status"] in BADNESS
+        assert row["status"] != "passed" or row["score"] == row["max_score"]
+        assert row["score"] == 0 or row["status"] == "passed"
+    assert result["score"] == sum(row["score"] for row in result["exercises"])
+    assert result["max_score"] == sum(row["max_score"] for row in result["exercises"])
+    return True
+
+
+def notebook(text):
+    return json.dumps({"cells": [{"cell_type": "code", "source": text}]})
+
+
+def zipped(path, files):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return path
 
 
 @dataclass
@@ -193,6 +254,9 @@ class Tiny:
     root: Path
     sandbox: PretendSandbox
     capture: object = field(repr=False)
+    keeps_the_contract = staticmethod(keeps_the_contract)
+    notebook = staticmethod(notebook)
+    zipped = staticmethod(zipped)
 
     def climb(self, *words) -> Outcome:
         self.capture.readouterr()
@@ -269,7 +333,7 @@ def tiny(tmp_path, monkeypatch, capsys):
         monkeypatch.setitem(sys.modules, name, module)
     for holder in (reference, batch):
         monkeypatch.setattr(holder, "ROOT", root)
-    monkeypatch.setattr(sandbox, "open_sandbox", lambda probes, level=None: made.sandbox)
+    monkeypatch.setattr(sandbox, "open_sandbox", lambda probes, level=None, **_: made.sandbox)
     monkeypatch.chdir(root)
     monkeypatch.setenv("COLUMNS", "100")
     for cached in (reference.source, workspace._compiled):

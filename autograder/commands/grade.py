@@ -129,7 +129,9 @@ def grade_rest(course, exercises, left, out, seed, jobs, level, as_json, suffix,
 def progress_bar(console):
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    return Progress(TextColumn("{task.description:<30}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console, transient=True)
+    columns = TextColumn("{task.description:<30}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    # Left alone, standard output stays JSON while the bar is drawn on standard error.
+    return Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
 
 
 def show_summary(console, results: list[dict], kept: int, scores: Path) -> None:

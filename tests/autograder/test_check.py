@@ -2,51 +2,13 @@
 
 import json
 import re
-import zipfile
 
 import numpy as np
 import pytest
 
-from autograder.grading.grade import BADNESS, seed_name
+from autograder.grading.grade import seed_name
 from autograder.grading.oracle import Oracle
 from autograder.sandbox.executor import Reply
-
-KEYS = {
-    "schema": int,
-    "submission": str,
-    "grader": str,
-    "sandbox": str,
-    "layers": list,
-    "seed": str,
-    "score": float,
-    "max_score": float,
-    "seconds": float,
-    "exercises": list,
-}
-ROW_KEYS = {
-    "id": str,
-    "lesson": int,
-    "score": float,
-    "max_score": float,
-    "status": str,
-    "misconception": (str, type(None)),
-    "message": str,
-    "hint": str,
-    "lesson_anchor": str,
-}
-
-
-def keeps_the_contract(result):
-    """The one result of DESIGN: exactly these keys, of these kinds, whose sums agree."""
-    assert set(result) == set(KEYS) and all(isinstance(result[key], kind) for key, kind in KEYS.items())
-    for row in result["exercises"]:
-        assert set(row) == set(ROW_KEYS) and all(isinstance(row[key], kind) for key, kind in ROW_KEYS.items())
-        assert row["status"] in BADNESS
-        assert row["status"] != "passed" or row["score"] == row["max_score"]
-        assert row["score"] == 0 or row["status"] == "passed"
-    assert result["score"] == sum(row["score"] for row in result["exercises"])
-    assert result["max_score"] == sum(row["max_score"] for row in result["exercises"])
-    return True
 
 
 # Verdicts and exit codes
@@ -114,7 +76,7 @@ def test_only_so_many_failures_are_spelled_out_and_the_rest_can_be_asked_for(tin
 def test_json_is_the_contract_and_nothing_else(tiny):
     tiny.solve(double="return x * x")
     done = tiny.climb("check", "--json")
-    assert keeps_the_contract(done.json) and done.err == "" and done.code == 1
+    assert tiny.keeps_the_contract(done.json) and done.err == "" and done.code == 1
     assert (done.json["submission"], done.json["seed"], done.json["sandbox"], done.json["layers"]) == ("learner", "public", "full", ["pretended"])
     row = done.json["exercises"][0]
     assert (row["id"], row["lesson"], row["misconception"], row["score"], row["max_score"]) == ("toy/first.py::double", 1, "squared", 0.0, 2.0)
@@ -209,24 +171,13 @@ def test_a_student_copy_says_why_there_are_no_solutions(tiny):
     tiny.climb("check", "--solutions").refused("solutions/", "student's copy")
 
 
-def notebook(text):
-    return json.dumps({"cells": [{"cell_type": "code", "source": text}]})
-
-
-def zipped(path, files):
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, text in files.items():
-            archive.writestr(name, text)
-    return path
-
-
 def test_a_file_folder_zip_or_notebook_elsewhere(tiny, tmp_path):
     right = tiny.solution()
     places = [
         tiny.write("../a/first.py", right),
         tiny.write("../b/toy/first.py", right).parents[1],
-        zipped(tmp_path / "c.zip", {"toy/first.py": right}),
-        tiny.write("../d/first.ipynb", notebook(right)),
+        tiny.zipped(tmp_path / "c.zip", {"toy/first.py": right}),
+        tiny.write("../d/first.ipynb", tiny.notebook(right)),
     ]
     for place in places:
         done = tiny.climb("check", place, "--json")
@@ -247,7 +198,7 @@ def test_the_same_file_twice_is_one(tiny):
     place = tiny.write("../first.py", tiny.solution())
     assert isinstance(tiny.climb("check", place, f"{place.parent}/./first.py", "--json").json, dict)
     several = tiny.climb("check", place, tiny.write("../other/first.py", tiny.solution()), "--json").json
-    assert [keeps_the_contract(result) for result in several] == [True, True]
+    assert [tiny.keeps_the_contract(result) for result in several] == [True, True]
 
 
 def test_a_student_may_be_called_learner(tiny):
@@ -313,7 +264,7 @@ def test_an_exercise_file_that_cannot_be_read(tiny, kind):
     assert done.code == 1 and said in " ".join(done.out.split()) and "3 of 8 points" in done.out
     assert "climb hint double" not in done.out  # a hint is no help here
     as_json = tiny.climb("check", "1", "--json")
-    assert as_json.code == 2 and keeps_the_contract(as_json.json) and as_json.json["score"] == 0
+    assert as_json.code == 2 and tiny.keeps_the_contract(as_json.json) and as_json.json["score"] == 0
     assert tiny.climb("next").code == 0 and tiny.climb("progress").code == 0
 
 
