@@ -59,7 +59,7 @@ def mean_entropy(module, **case):
 
 def rollout(module, policy, value, reference, tokens, mask, scores, temperature):
     """The rollout of tables with sentences and scores from lists, on real tokens; what was asked of the sampler and the score."""
-    models = _tables(policy, value, reference)
+    models = table_models(policy, value, reference)
     sentences = ScriptedSentences(models[0], tokens[None], mask[None], scores[None])
     config = PPOConfig(batch_size=len(tokens), temperature=temperature)
     found = module.rollout(*models, sentences.sample, sentences.score, config)
@@ -77,7 +77,7 @@ def rollout(module, policy, value, reference, tokens, mask, scores, temperature)
 
 def ppo_update(module, policy, value, batch, settings, learning_rate):
     """One update by plain gradient descent on tables: the figures of every step, and the tables afterwards."""
-    model, values, _ = _tables(policy, value, policy)
+    model, values, _ = table_models(policy, value, policy)
     optimizer = torch.optim.SGD([*model.parameters(), *values.parameters()], lr=learning_rate)
     before = {name: tensor.clone() for name, tensor in batch.items()}
     figures = module.ppo_update(model, values, optimizer, Rollout(**batch), PPOConfig(**settings))
@@ -93,7 +93,7 @@ def ppo_update(module, policy, value, batch, settings, learning_rate):
 
 def training_replay(module, policy, value, reference, tokens, mask, scores, settings, learning_rate):
     """`train` by plain gradient descent on tables, with the sentences and scores of every rollout from a list."""
-    models = _tables(policy, value, reference)
+    models = table_models(policy, value, reference)
     optimizer = torch.optim.SGD([*models[0].parameters(), *models[1].parameters()], lr=learning_rate)
     sentences, seen, told = ScriptedSentences(models[0], tokens, mask, scores), [], []
 
@@ -160,7 +160,7 @@ class ScriptedSentences:
         return self.scores[turn].clone()
 
 
-def _tables(policy, value, reference):
+def table_models(policy, value, reference):
     """A policy, a value function and a frozen reference that are tables with these entries."""
     vocabulary = policy.shape[1]
     length = 1
