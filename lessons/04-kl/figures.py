@@ -156,11 +156,13 @@ def exact_numbers(kl):
     numbers = {
         "coins": f"{kl.kl_divergence(half, quarter):.4f} against {kl.kl_divergence(quarter, half):.4f}",
         "coins, terms": f"0.5 · 0.6931 - 0.5 · 0.4055 = {kl.kl_divergence(half, quarter):.4f}",
+        "tosses": f"about {math.log(100) / kl.kl_divergence(half, quarter).item():.0f} tosses",
+        "coins, signed terms": " and ".join(f"{t:.4f}" for t in half * (half / quarter).log()),
+        "even and odd, parts": even_odd_parts(theta, 0.4, 0.1),
         "coins, terms of t": " + ".join(f"{t:.4f}" for t in half * (half / quarter).log() - half + quarter),
         "swapped coins": f"{kl.kl_divergence(tensor(0.2, 0.8), tensor(0.8, 0.2)):.4f}",
         "F.kl_div mean": f"{F.kl_div(quarter.log(), half, reduction='mean'):.4f}",
         "F.kl_div other": f"{F.kl_div(half.log(), quarter, reduction='sum'):.4f}",
-        "even and odd": f"{kl.kl_even_odd(theta, 0.4, 0.1):.4f}",
         "even and odd exchanged": f"{kl.kl_even_odd(theta, 0.1, 0.4):.4f}",
         "log of products": f"{(tensor(0.1, 0.4, 0.1, 0.4) / theta).log().sum():.4f}",
         "missing support": f"{(p[:2] * kl.k3(p[:2].log(), q[:2].log())).sum():.4f} where the KL is {kl.kl_divergence(p, q):.4f}",
@@ -174,6 +176,14 @@ def exact_numbers(kl):
     numbers["far"] = f"KL is {far['k1'][0]:.3f}, the standard deviation of k1 {far['k1'][1]:.3f} and that of k3 {far['k3'][1]:.3f}"
     numbers |= family_numbers(kl) | bump_numbers() | sentence_numbers(kl) | place_numbers(kl)
     return numbers
+
+
+def even_odd_parts(theta, alpha, beta):
+    """The three parts of eq. 4.10 and their sum."""
+    half = len(theta) / 2
+    parts = [half * (alpha * math.log(alpha) + beta * math.log(beta))]
+    parts += [-alpha * theta[1::2].log().sum().item(), -beta * theta[::2].log().sum().item()]
+    return " + ".join(f"{part:.4f}" for part in parts) + f" = {sum(parts):.4f}"
 
 
 def family_numbers(kl):

@@ -204,7 +204,7 @@ def kl_reward(
 def kl_loss(
     log_probs: Float[Tensor, "batch time"], ref_log_probs: Float[Tensor, "batch time"], mask: Bool[Tensor, "batch time"]
 ) -> Float[Tensor, "batch"]:
-    """A loss whose gradient on samples of pi is that of KL(pi||pi_ref), k2 of the whole sequence (eq. 4.29): L(y)^2 / 2.
+    """A loss whose gradient on samples of pi is that of KL(pi||pi_ref), k2 of the whole sequence (eq. 4.30): L(y)^2 / 2.
 
     L is that of `sequence_kl_sampled`: the sum over tokens is squared, not its terms. The reference is a constant: no gradient
     reaches `ref_log_probs`.

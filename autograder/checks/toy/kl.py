@@ -747,7 +747,7 @@ class RewardRefuses(Refuses):
 
 SQUARED = "return sequence_kl_sampled(log_probs, ref_log_probs.detach(), mask) ** 2 / 2"
 LOSS_MISTAKES = [
-    edit("k1-in-loss", "k1 in the loss. Its mean is the KL and its expected gradient is 0: E[grad log pi] = 0 (eq. 4.30). "
+    edit("k1-in-loss", "k1 in the loss. Its mean is the KL and its expected gradient is 0: E[grad log pi] = 0 (eq. 4.29). "
          "Nothing is learned from it.", {SQUARED: "return sequence_kl_sampled(log_probs, ref_log_probs.detach(), mask)"}),
     edit("k3-in-loss", "k3 in the loss. Its mean is KL(pi||pi_ref), its expected gradient that of the other one, KL(pi_ref||pi) "
          "(eq. 4.31).", {SQUARED: "x = sequence_kl_sampled(log_probs, ref_log_probs.detach(), mask)\n"
