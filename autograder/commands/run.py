@@ -146,7 +146,7 @@ def train(name: str, runner: ModuleType, config: Any, lessons: SimpleNamespace, 
     from autograder.cli import UsageProblem
     from autograder.commands.grade import progress_bar
     from autograder.sandbox import compiler
-    from toy.given.run_folder import RunFolder
+    from toy.given.run_folder import RunFolder, one_thread
 
     compiler.postpone()
     console, folder = Console(), RunFolder(path)
@@ -159,7 +159,8 @@ def train(name: str, runner: ModuleType, config: Any, lessons: SimpleNamespace, 
             def progress(what: str, done: int, total: int) -> None:
                 bar.update(task, description=what, completed=done, total=total)
 
-            summary = runner.run(config, lessons, folder, progress, resume)
+            with one_thread():
+                summary = runner.run(config, lessons, folder, progress, resume)
     except KeyboardInterrupt:
         console.print(f"Stopped; what was done is kept. `climb run {name} --resume --out {path}` goes on.")
         raise

@@ -32,7 +32,9 @@ def tour() -> None:
         show_training(console, course.root / "runs" / "tour")
         console.rule("2  Two submissions are graded")
         show_grading(console, course, sandbox)
-    console.rule("3  Your progress")
+    console.rule("3  Six ways to one optimum")
+    show_convergence(console, course.root / "runs" / "tour")
+    console.rule("4  Your progress")
     show_progress(console, course)
 
 
@@ -43,11 +45,13 @@ def show_training(console, folder: Path) -> None:
     compiler.postpone()
     from solutions.toy import word_agent
     from toy.given import word_run
+    from toy.given.run_folder import one_thread
     from toy.given.words import WORDS
 
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "word_agent.png"
-    positive = word_run.save_picture(word_agent, path, SEED).positive.tolist()
+    with one_thread():
+        positive = word_run.save_picture(word_agent, path, SEED).positive.tolist()
     console.print(f"Six words: {', '.join(WORDS)}. The agent says one, hears +1 or -1, and takes a step of REINFORCE.")
     console.print(f"P(positive), exactly:  {sparkline(positive)}  {positive[0]:.3f} -> {positive[-1]:.3f} in {len(positive) - 1} steps")
     console.print(f"The picture: {path}", soft_wrap=True)
@@ -98,6 +102,24 @@ def show_grading(console, course: Course, sandbox) -> None:
 def edit_named(exercises, exercise: str, name: str):
     checks = [check for e in exercises if e.name == exercise for check in e.checks]
     return next(wrong for check in checks for wrong in check.mistakes if wrong.id == name)
+
+
+def show_convergence(console, folder: Path) -> None:
+    """The course's figure, by the reference solutions of lessons 4 to 6."""
+    from autograder.commands.grade import progress_bar
+    from autograder.commands.run import exercises_of
+    from toy.given import convergence
+    from toy.given.run_folder import RunFolder, one_thread
+
+    console.print("REINFORCE, RLOO, GRPO, PPO and DPO on a task whose optimum is known exactly: how far from it does each end?")
+    with progress_bar(console) as bar, one_thread():
+        task = bar.add_task("training", total=None)
+        run = RunFolder(folder / "convergence")
+        lessons = exercises_of(convergence, solutions=True)
+        summary = convergence.run(convergence.Config(), lessons, run, lambda what, done, total: bar.update(task, description=what, completed=done, total=total))
+    for line in convergence.told(summary):
+        console.print(line, highlight=False)
+    console.print(f"The picture: {run.path / 'convergence.png'}", soft_wrap=True)
 
 
 def show_progress(console, course: Course) -> None:

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterator
 
+import torch
 import yaml
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for the block: tensors of some hundred numbers are slower on two, and far slower if the other core is busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class RunFolder:
