@@ -876,7 +876,7 @@ class TopP(DistributionCheck):
 
 @check("sample_next", points=3, section="7.9")
 class Draws(SamplingCheck):
-    """600 draws a row, in one call. How surely they tell each mistake from the truth is computed in the tests."""
+    """300 draws a row, in one call. How surely they tell each mistake from the truth is computed in the tests."""
 
     probe = "draws"
 
@@ -896,7 +896,7 @@ class Draws(SamplingCheck):
     @staticmethod
     def case(rng, logits, temperature, top_k, top_p):
         settings = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-        return {"logits": logits, **settings, "count": 600, "seed": int(rng.integers(2**31))}
+        return {"logits": logits, **settings, "count": 300, "seed": int(rng.integers(2**31))}
 
     def truth(self, logits, temperature, top_k, top_p, count, seed):
         from .transformer_truth import log_distribution

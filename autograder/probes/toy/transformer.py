@@ -146,16 +146,15 @@ def distribution(module, logits, upstream, temperature, top_k, top_p):
 
 
 def draws(module, logits, temperature, top_k, top_p, count, seed):
-    """How often each token comes in `count` draws for each row, all in one call; whether the seed gives the same again."""
+    """How often each token comes in `count` draws for each row, all in one call; whether a few rows come again from one seed."""
 
     def run():
         rows, vocabulary = logits.shape
-        many = logits.repeat(count, 1)
-        generator = torch.Generator().manual_seed(seed)
-        tokens = module.sample_next(many, temperature, top_k, top_p, generator)
-        generator.manual_seed(seed)
-        again = module.sample_next(many, temperature, top_k, top_p, generator)
-        same = bool(torch.equal(tokens, again))
+        tokens, once, again = (
+            module.sample_next(logits.repeat(times, 1), temperature, top_k, top_p, torch.Generator().manual_seed(seed))
+            for times in (count, 8, 8)
+        )
+        same = bool(torch.equal(once, again))
         answer = {"dtype": str(tokens.dtype), "shape": list(tokens.shape), "same_seed_same_tokens": same}
         if answer["shape"] == [rows * count]:
             by_row = tokens.reshape(count, rows).T
