@@ -110,6 +110,7 @@ def test_directions():
         assert abs(value / half_chi2 - 1) < 1e-3  # the next order is smaller by delta / p <= 2e-4
 
 
+@pytest.mark.filterwarnings("ignore:reduction")  # "mean" is what the text warns of
 def test_the_library_function_as_the_text_says():
     p, q = HALF, QUARTER
     assert close(F.kl_div(q.log(), p.log(), log_target=True, reduction="sum"), kl.kl_divergence(p, q))
@@ -363,6 +364,7 @@ def spoken(text):
     return re.sub(r"\s*\|\s*", " | ", text)
 
 
+@pytest.mark.filterwarnings("ignore:reduction")  # "mean" is what the text warns of
 def test_the_exact_numbers_of_the_text(figures):
     said = spoken(TEXT)
     missing = {name: text for name, text in figures.exact_numbers(kl).items() if spoken(text) not in said}
