@@ -81,8 +81,10 @@ def without_truth(text: str, checks: list[Check]) -> str:
             if node.name in by_class:
                 names = [f"edit({m.id!r}, {m.hint!r}, {{}})" for m in by_class[node.name].known_mistakes()]
                 node.body.append(ast.parse(f"mistakes = [{', '.join(names)}]").body[0])
-            node.body = node.body or [ast.Pass()]
     _drop_unused(tree)
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            node.body = node.body or [ast.Pass()]
     vocabulary = [n for n in tree.body if isinstance(n, ast.ImportFrom) and n.module == "autograder.checks"]
     for node in vocabulary[:1]:
         node.names = [ast.alias(name) for name in ("Check", "check", "edit")]
@@ -93,8 +95,8 @@ def _tells(part: ast.stmt) -> bool:
     if isinstance(part, ast.FunctionDef):
         decorators = [d.func.id for d in part.decorator_list if isinstance(d, ast.Call) and isinstance(d.func, ast.Name)]
         return part.name == "truth" or "mistake" in decorators
-    targets = [t.id for t in getattr(part, "targets", []) if isinstance(t, ast.Name)]
-    return isinstance(part, ast.Assign) and bool({"mistakes", "truth"} & set(targets))
+    places = part.targets if isinstance(part, ast.Assign) else [part.target] if isinstance(part, ast.AnnAssign) else []
+    return bool({"mistakes", "truth"} & {place.id for place in places if isinstance(place, ast.Name)})
 
 
 def _drop_unused(tree: ast.Module) -> None:

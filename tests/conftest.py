@@ -6,6 +6,7 @@ Its checks run in this process, one at a time, under an executor that calls itse
 import contextlib
 import io
 import json
+import shutil
 import sys
 import threading
 import zipfile
@@ -341,3 +342,21 @@ def tiny(tmp_path, monkeypatch, capsys):
     yield made
     for cached in (reference.source, workspace._compiled):
         cached.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def real(tmp_path_factory):
+    """The first two lessons of the real course, as a learner's folder: for tests that need a process and the sandbox."""
+    from autograder import course
+
+    root = tmp_path_factory.mktemp("real")
+    (root / "toy/given").mkdir(parents=True)
+    for place in ("toy/__init__.py", *(f"toy/given/{path.name}" for path in (ROOT / "toy/given").glob("*.py"))):
+        shutil.copy(ROOT / place, root / place)
+    for lesson in course.load(ROOT).lessons[:2]:
+        folder = root / "lessons" / lesson.folder.name
+        folder.mkdir(parents=True)
+        for name in ("lesson.toml", "lesson.md", "hints.toml"):
+            shutil.copy(lesson.folder / name, folder)
+        shutil.copy(ROOT / lesson.file, root / lesson.file)
+    return root

@@ -34,6 +34,8 @@ def check(
     asked = sort_out(what or [], course)
     if solutions and asked.paths:
         raise UsageProblem(f"--solutions checks the reference solutions: leave out {asked.paths[0]}")
+    if seed and not (reference.ROOT / "solutions").is_dir():
+        raise UsageProblem("--seed: a student's copy knows the answers of the public seed alone; leave it out")
     exercises = course.select(asked.words)
     states = states_of(lessons_of(exercises), course)
     units = [(whose, exercises if asked.words or asked.everything else held_by(whose, exercises)) for whose in submissions_at(asked.paths, course)]

@@ -42,11 +42,11 @@ def watch(
             console.print("[dim]Getting ready...[/dim]")
         grader.prepare(exercises)
         level, progress = sandbox.level, Progress(course.root)
-        folders = [folder for folder in (course.root / "toy", course.root / "full") if folder.is_dir()]
+        folders = [folder for folder in (course.root / "toy", course.root / "full", course.root / "answers") if folder.is_dir()]
         if as_json:
             print(json.dumps({"watching": [lesson.file for lesson in course.lessons], "sandbox": level}), flush=True)
         else:
-            console.print(f"Watching {', '.join(folder.name + '/*.py' for folder in folders)}. Save a file to check it; Ctrl-C ends.")
+            console.print(f"Watching {', '.join(folder.name + '/' for folder in folders)}. Save a file to check it; Ctrl-C ends.")
         for changes in watchfiles.watch(*folders, step=SETTLE_MS, debounce=SETTLE_MS * 5, recursive=False, raise_interrupt=True):
             for lesson in touched(course, {Path(path) for _, path in changes}):
                 states = states_of([lesson], course)
@@ -63,10 +63,12 @@ def watch(
 
 
 def touched(course: courses.Course, paths: set[Path]) -> list[courses.Lesson]:
-    """The lessons whose verdict can change with these files: their own, and those that import one of them."""
+    """The lessons whose verdict can change with these files: their own, those that import one of them, their written answers."""
     from autograder.dependencies import files_of
+    from autograder.questions.answers import path_of
 
-    return [lesson for lesson in course.lessons if lesson.exercises and paths & set(files_of(lesson, course))]
+    lessons = [lesson for lesson in course.lessons if lesson.exercises]
+    return [lesson for lesson in lessons if paths & {*files_of(lesson, course), *([] if lesson.silent_bug else [path_of(course.root, lesson)])}]
 
 
 def check_lesson(grader, course: courses.Course, lesson: courses.Lesson) -> dict:
