@@ -74,7 +74,7 @@ def pairs_from_preferences(labels: Int[Tensor, "labels"], answers: int = 4) -> I
 def fit_rewards(
     pairs: Int[Tensor, "pairs 2"], answers: int, l2: float = 0.0, weights: Float[Tensor, "pairs"] | None = None
 ) -> Float[Tensor, "answers"]:
-    """The rewards that make the choices most probable: maximum likelihood for Bradley and Terry's model (eq. 5.7).
+    """The rewards that make the choices most probable: maximum likelihood for Bradley and Terry's model (eq. 5.6).
 
         minimise over r:   bradley_terry_loss(r[chosen], r[rejected], weights) + l2 / 2 * sum_i r_i^2
 
@@ -115,7 +115,7 @@ def optimal_policy(
 def implicit_reward(
     log_probs: Float[Tensor, "*answers"], ref_log_probs: Float[Tensor, "*answers"], beta: float
 ) -> Float[Tensor, "*answers"]:
-    """The reward for which a policy is optimal, up to beta log Z(x): what DPO trains (eq. 5.16).
+    """The reward for which a policy is optimal, up to beta log Z(x): what DPO trains (eq. 5.15).
 
         beta (log pi(y|x) - log ref(y|x))
 
@@ -136,7 +136,7 @@ def implicit_accuracy(
     ref_rejected: Float[Tensor, "pairs"],
     weights: Float[Tensor, "pairs"] | None = None,
 ) -> Float[Tensor, ""]:
-    """The share of pairs whose chosen answer has the higher implicit reward; a tie counts one half (eq. 5.21).
+    """The share of pairs whose chosen answer has the higher implicit reward; a tie counts one half (eq. 5.20).
 
     At pi = ref every pair is a tie and the accuracy is 0.5. beta > 0 plays no part, so it is no argument.
     Raises ValueError if the shapes differ, if there is no pair, or for weights that are negative or all zero.
@@ -153,7 +153,7 @@ def dpo_loss(
     beta: float,
     weights: Float[Tensor, "pairs"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Direct preference optimisation: Bradley and Terry's loss on implicit rewards (eq. 5.19).
+    """Direct preference optimisation: Bradley and Terry's loss on implicit rewards (eq. 5.18).
 
         loss of a pair = -log sigma( beta (log pi/ref of the chosen answer) - beta (log pi/ref of the rejected answer) )
 
@@ -175,7 +175,7 @@ def dpop_loss(
     lam: float,
     weights: Float[Tensor, "pairs"] | None = None,
 ) -> Float[Tensor, ""]:
-    """DPO-positive: DPO that pays `lam` for every nat the chosen answer falls below the reference (eq. 5.28).
+    """DPO-positive: DPO that pays `lam` for every nat the chosen answer falls below the reference (eq. 5.26).
 
         l = log pi(y|x) - log ref(y|x)  of the chosen and of the rejected answer
         loss of a pair = -log sigma( beta (l_chosen - l_rejected) - lam max(0, -l_chosen) )
@@ -201,7 +201,7 @@ def ipo_loss(
     beta: float,
     weights: Float[Tensor, "pairs"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Identity preference optimisation: a square that pulls the margin to 1 / (2 beta) nats, and no further (eq. 5.31).
+    """Identity preference optimisation: a square that pulls the margin to 1 / (2 beta) nats, and no further (eq. 5.29).
 
         h = (log pi/ref of the chosen answer) - (log pi/ref of the rejected answer)      in nats, without beta
         loss of a pair = (h - 1 / (2 beta))^2

@@ -249,8 +249,8 @@ def measured_numbers(pf, found):
     for beta in BETAS:
         for name in ("judge", "always", "ipo"):
             path = found[name, beta][0]
-            values = (f"{kl(path[at], log_ref):.2f}" for at in (half, UPDATES))
-            numbers[f"{name}, beta {beta:g}: KL at {half}, {UPDATES}"] = " | ".join(values)
+            values = [f"{kl(path[at], log_ref):.2f}" for at in (half, UPDATES)]
+            numbers[f"{name}, beta {beta:g}: KL at {half}, {UPDATES}"] = values[1] if name == "ipo" else " | ".join(values)
         margins = [found["always", beta][0][at] - log_ref for at in (half, UPDATES)]
         numbers[f"always, beta {beta:g}: margin of A over D"] = " | ".join(f"{m[0] - m[3]:.1f}" for m in margins)
         last = found["ipo", beta][0][-1] - log_ref
@@ -271,11 +271,10 @@ def measured_numbers(pf, found):
         where = "no end" if at == len(grid) - 1 else f"{grid[at]:.2f}"
         probs = " | ".join(f"{p:.3f}" for p in on_the_line(grid[at], places).exp())
         numbers[f"DPOP, lam {factor:g} beta, third answer at {places[2]:g}"] = f"{1 + factor:g} | {where} | {probs}"
-    for name in ("bug", "mended"):
-        run = found[name]
-        numbers[f"{name}: loss, accuracy, reward, KL, distance"] = (
-            f"{run.loss[-1]:.4f} | {run.accuracy[-1]:.3f} | {run.reward[-1]:.3f} | {run.kl[-1]:.3f} | {run.distance[-1]:.3f}"
-        )
+    wrong, right = found["bug"], found["mended"]
+    numbers |= {f"the bug: {name}": f"{getattr(wrong, name)[-1]:.3f}" for name in ("accuracy", "reward", "kl", "distance")}
+    numbers |= {f"mended: {name}": f"{getattr(right, name)[-1]:.3f}" for name in ("accuracy", "reward", "kl")}
+    numbers |= {"the bug: loss": f"{wrong.loss[-1]:.4f}", "mended: loss": f"{right.loss[-1]:.4f}"}
     return numbers
 
 
@@ -317,7 +316,8 @@ def draw_fits(pf, found, save):
         right.annotate(note, (count, 2.6), ha="center", fontsize=8)
     anchor = torch.tensor(found["fits"][1000][0]).median() * math.sqrt(1000)
     right.plot(counts, [anchor / math.sqrt(count) for count in counts], color="black", label="proportional to 1 / sqrt(choices)")
-    right.set(xscale="log", yscale="log", xlabel="choices", ylabel="rms error of the rewards, nats", xlim=(6, 1800), ylim=(0.02, 6))
+    right.set(xscale="log", yscale="log", xlim=(6, 1800), ylim=(0.02, 6))
+    right.set(xlabel="choices", ylabel="rms error of the rewards, nats")
     right.set_title("100 samples each of the judge's choices")
     right.legend(loc="lower left")
     save(figure, "fits")
