@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from functools import lru_cache, wraps
@@ -28,6 +29,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Exit 0: everything asked for passes. 1: something graded fails. 2: usage or input error, one line. 130: Ctrl-C."""
     code = run(sys.argv[1:] if arguments is None else arguments)
     if code == 130:
+        with contextlib.suppress(OSError, AttributeError, ValueError):
+            sys.stdout.flush()
         os._exit(code)  # threads that wait for learner code need not be waited for: nobody wants their answers any more
     sys.exit(code)
 

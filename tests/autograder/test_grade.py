@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from autograder.commands.grade import shard_of
+from autograder.commands.grade import progress_bar, shard_of
 from autograder.grading.grade import seed_name
 from autograder.progress import locked
 
@@ -69,6 +69,17 @@ def test_json_is_a_line_a_student_and_nothing_else(tiny, people, out):
         done = tiny.climb("grade", people, "--out", out, "--json")
         lines = [json.loads(line) for line in done.out.splitlines()]
         assert {line["submission"]: line for line in lines} == results(out)
+
+
+def test_the_progress_bar_leaves_standard_output_alone(capsys):
+    """Drawn on a terminal on stderr, it must not take what is printed to stdout with it."""
+    from rich.console import Console
+
+    with progress_bar(Console(stderr=True, force_terminal=True)) as bar:
+        bar.add_task("x", total=3)
+        print('{"a": 1}')
+    said = capsys.readouterr()
+    assert said.out == '{"a": 1}\n' and "0/3" in said.err
 
 
 @pytest.mark.parametrize("layout", ["a file", "a notebook", "a folder", "a zip", "folders", "files", "zips", "a zip of folders", "a zip of zips"])
