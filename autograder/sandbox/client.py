@@ -18,6 +18,7 @@ from .preload import libraries_for
 from .relay import relay
 
 ZYGOTE = Path(__file__).with_name("zygote.py")
+DYING_SECONDS = 1.0  # from the end of its sockets to the end of the process
 START_SECONDS = 120.0  # importing torch from a cold disk can take most of a minute
 # What importing libraries may need. Nothing else of the environment (tokens, keys) reaches a process that forks learner code.
 PASSED_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "XDG_CACHE_HOME", "MPLCONFIGDIR", "LD_LIBRARY_PATH", "TZ", "SYSTEMROOT")
@@ -126,9 +127,13 @@ class Sandbox:
             os.close(printed)
 
     def _replace(self, server: subprocess.Popen) -> None:
-        """Starts a new fork server if this one has died and no other thread has done so."""
+        """Starts a new fork server if this one has died, or is dying, and no other thread has done so."""
+        try:
+            server.wait(DYING_SECONDS)
+        except subprocess.TimeoutExpired:
+            return  # it lives: the child alone was lost
         with self._lock:
-            if self._process is server and server.poll() is not None:
+            if self._process is server:
                 self._control.close()
                 self._errors.close()
                 self._start()

@@ -34,7 +34,7 @@ class Supervisor:
         self.children: dict[int, socket.socket] = {}  # pid -> its status socket
         self.folders: dict[int, str] = {}  # pid -> where it may write, if that has to be looked after (see `scratch`)
         self.overfull: set[int] = set()
-        self.count = 0
+        self.count = int.from_bytes(os.urandom(3), "big")  # of users already given: two graders are to give different ones
 
     def layers_that_hold(self) -> list[str]:
         """What remains of the plan's layers when a child tries to enter them. Only these are reported, and asked of every child."""

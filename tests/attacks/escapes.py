@@ -38,7 +38,7 @@ ATTACKS = [
         at_import=_TRY,
         body="""
         import signal
-        for pid in (-1, 0, 1, {VICTIM}, {GRADER}, -{VICTIM}, os.getppid(), -os.getpgrp(), *range(2, 400)):
+        for pid in (-1, 0, 1, {VICTIM}, {GRADER}, -{VICTIM}, -{GROUP}, os.getppid(), -os.getpgrp(), *range(2, 400)):
             for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGSTOP):
                 if pid not in (0, os.getpid(), -os.getpgrp()):
                     try:

@@ -79,6 +79,7 @@ class World:
             "ABSTRACT": "climb-" + self.secret[:8],
             "VICTIM": str(self.victim.pid),
             "GRADER": str(os.getpid()),
+            "GROUP": str(os.getpgrp()),
             **halves("SECRET", self.secret.encode()),
             **halves("SUBMISSION", self.other_text.encode()),
             **self.hunted,
