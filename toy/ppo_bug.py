@@ -70,7 +70,7 @@ def value_loss(
     return 0.5 * ((values - returns) ** 2 * mask).sum() / mask.sum()
 
 
-def train(
+def train_writer(
     policy: nn.Module,
     value: nn.Module,
     reference: nn.Module,
@@ -126,7 +126,7 @@ def main() -> None:
             print(f"{exact['reward']:10.3f}  {exact['objective']:9.3f}  {exact['tv']:5.3f}")
 
     print("update  reward         ratio    E[score]  objective     tv")
-    train(policy, value, reference, sampler(1), after_update=show)
+    train_writer(policy, value, reference, sampler(1), after_update=show)
     best = ruler.optimum()
     print(f"the optimum                     {best['reward']:10.3f}  {best['objective']:9.3f}  {best['tv']:5.3f}")
 

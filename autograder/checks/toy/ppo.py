@@ -59,7 +59,7 @@ class RealTokensAlike(Check):
     tolerance = EXACT
 
     def cases(self, rng):
-        yield {"values": np.array([[1.0, 5.0], [3.0, 100.0]]), "mask": mask_of([2, 1], 2)}
+        yield {"values": np.array([[1.0, 5.0], [6.0, 100.0]]), "mask": mask_of([2, 1], 2)}
         yield from batches(rng, "values")
 
     def truth(self, values, mask):

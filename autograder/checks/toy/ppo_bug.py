@@ -15,7 +15,7 @@ SYMPTOM = "This treats the symptom: "
 CAUSE = " The cause is further up."
 
 
-@check("train", points=4, section="6.15")
+@check("train_writer", points=4, section="6.15")
 class WhereTheWriterEnds(Check):
     """Three rollouts of scripted sentences, six steps on each: far enough for ratios to pass both edges with both signs."""
 
