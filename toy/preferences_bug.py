@@ -24,9 +24,10 @@ from toy.given.enumerable import EnumerableLM
 
 @dataclass
 class Run:
-    """What training leaves behind: the policy, and its curves, one number before each update."""
+    """What training leaves behind: the policy, and its curves, one number every ten updates."""
 
     policy: EnumerableLM
+    update: list[int] = field(default_factory=list)
     loss: list[float] = field(default_factory=list)
     accuracy: list[float] = field(default_factory=list)  # of the implicit rewards: the share of choices they agree with
     reward: list[float] = field(default_factory=list)  # E[r], exact
@@ -70,17 +71,19 @@ def train(
     ref_log_probs = answer_log_probs(reference)
     ref_chosen, ref_rejected = ref_log_probs[pairs[:, 0]], ref_log_probs[pairs[:, 1]]
     optimizer = torch.optim.Adam(run.policy.model.parameters(), lr=learning_rate)
-    for _ in range(updates):
+    for update in range(updates + 1):
         log_probs = answer_log_probs(run.policy)
         chosen, rejected = log_probs[pairs[:, 0]], log_probs[pairs[:, 1]]
         loss = dpo_loss(chosen, rejected, ref_chosen, ref_rejected, beta, weights)
         accuracy = implicit_accuracy(chosen, rejected, ref_chosen, ref_rejected, weights)
-        run.loss.append(loss.item())
-        run.accuracy.append(accuracy.item())
-        with torch.no_grad():
-            run.reward.append(run.policy.expected(reward).item())
-            run.kl.append(run.policy.kl(reference).item())
-            run.distance.append(run.policy.total_variation(target).item())
+        if update % 10 == 0:
+            run.update.append(update)
+            run.loss.append(loss.item())
+            run.accuracy.append(accuracy.item())
+            with torch.no_grad():
+                run.reward.append(run.policy.expected(reward).item())
+                run.kl.append(run.policy.kl(reference).item())
+                run.distance.append(run.policy.total_variation(target).item())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -92,9 +95,9 @@ def main() -> None:
     reference, reward = world()
     run, target = train(reference, reward, beta), reference.optimum(reward, beta)
     print(f"{'update':>8}{'loss':>9}{'accuracy':>10}{'reward':>9}{'KL':>8}{'distance to pi*':>18}")
-    for at in (0, 10, 20, 50, 100, len(run.loss) - 1):
+    for at in (0, 1, 2, 5, 10, -1):
         row = f"{run.loss[at]:9.4f}{run.accuracy[at]:10.3f}{run.reward[at]:9.3f}{run.kl[at]:8.3f}{run.distance[at]:18.1e}"
-        print(f"{at:8d}{row}")
+        print(f"{run.update[at]:8d}{row}")
     wanted, divergence = (target.exp() * reward).sum(), (target.exp() * (target - reference.log_probs())).sum()
     print(f"{'pi* has':>8}{'':19}{wanted:9.3f}{divergence:8.3f}{0:18.1e}")
 

@@ -449,7 +449,7 @@ def draw_bug(pf, found, save):
     run, best = found["bug"], found["mended"]
     shown = (("loss", "DPO loss"), ("accuracy", "implicit accuracy"), ("reward", "E[r]"), ("kl", "KL(pi || ref), nats"))
     for axes, (name, label) in zip(panels, shown):
-        axes.plot(getattr(run, name), color="#c0392b", label="this file")
+        axes.plot(run.update, getattr(run, name), color="#c0392b", label="this file")
         axes.axhline(getattr(best, name)[-1], color="black", ls=":", label="pi*")
         axes.set(xlabel="updates", title=label)
     panels[0].legend()

@@ -8,7 +8,7 @@ RIGHT = "return lm.token_log_probs().sum(-1)  # 0 on padding"
 PLANTED = "return (lm.token_log_probs() * lm.mask).sum(-1) / lm.mask.sum(-1)  # as the learner finds it"
 SYMPTOM = "This treats the symptom: "
 UPSTREAM = " The cause is further up."
-NOTED = "        run.loss.append(loss.item())"
+NOTED = "        if update % 10 == 0:"
 LOSS = "        loss = dpo_loss(chosen, rejected, ref_chosen, ref_rejected, beta, weights)\n        accuracy"
 MEAN_LENGTH = "(reference.probs() * reference.mask.sum(-1)).sum().item()"
 
