@@ -16,7 +16,9 @@ def files_of(lesson: Lesson, course: Course) -> list[Path]:
     Earlier exercise files count in a student's copy alone: elsewhere the reference's stand in for them. Imports are told from the
     text, whichever way they are written; a name that only looks like one costs a check too many.
     """
-    standing_in = {course.root / other.file for other in course.earlier(lesson) if (reference.ROOT / "solutions" / other.file).is_file()}
+    standing_in = {
+        course.root / other.file for other in course.earlier(lesson) if (reference.ROOT / "solutions" / other.file).is_file()
+    }
     others = {place for track in TRACKS for place in (course.root / track).glob("*.py")} - standing_in
     found, waiting = [], [course.root / lesson.file]
     while waiting:
@@ -40,12 +42,12 @@ def _imported_names(place: Path) -> set[str]:
 
 
 def states_of(lessons: list[Lesson], course: Course) -> dict[str, str | None]:
-    """The state of each lesson, by its file. Taken before the files are read to be graded, so that a save in between is noticed."""
+    """The state of each lesson, by its file. To be taken before the files are read, so that a save in between is noticed."""
     return {lesson.file: state_of(lesson, course) for lesson in lessons}
 
 
 def state_of(lesson: Lesson, course: Course) -> str | None:
-    """A hash of these files and the grader's version: while it stays, so does the verdict. None if the lesson's file is not there."""
+    """A hash of these files and the grader's version: while it stays, so does the verdict. None without the lesson's file."""
     digest = hashlib.sha256(__version__.encode())
     for place in files_of(lesson, course):
         try:

@@ -11,7 +11,15 @@ from typing import Any, Callable, Iterator
 from autograder.course import Exercise
 
 FOLDER = ".climb"
-KINDS = {"status": str, "score": (int, float), "max_score": (int, float), "misconception": str, "message": str, "file": str, "hints": int}
+KINDS = {
+    "status": str,
+    "score": (int, float),
+    "max_score": (int, float),
+    "misconception": str,
+    "message": str,
+    "file": str,
+    "hints": int,
+}
 MESSAGE = 200  # characters of a verdict that are kept, for `climb next` to say why
 
 
@@ -100,7 +108,7 @@ def sensible(key: str, value: Any) -> bool:
 
 @contextlib.contextmanager
 def locked(path: Path, blocking: bool = True, shared: bool = False) -> Iterator[None]:
-    """A lock while the block runs, exclusive unless `shared`. Raises BlockingIOError at once if not `blocking` and another holds it."""
+    """A lock while the block runs, exclusive unless `shared`. Raises BlockingIOError if not `blocking` and another holds it."""
     with open(path, "a+") as file:
         try:
             import fcntl

@@ -24,7 +24,11 @@ from autograder.skeletons import skeleton
 
 TRUSTED_ONLY = ("selfcheck", "alternatives", "frozen", "release.py", "checks", "probes", "__pycache__")
 ANSWERS = ("answer", "answers", "tolerance", "rubric", "explanation")  # of a written question
-SKIPPED_IN_LESSONS = ("figures.py", "pictures.py", "__pycache__")  # figures are drawn with the solutions; the pictures themselves travel
+SKIPPED_IN_LESSONS = (
+    "figures.py",
+    "pictures.py",
+    "__pycache__",
+)  # figures are drawn with the solutions; the pictures themselves travel
 
 
 def release(course: Course, lessons: list[Lesson], target: Path, step: Callable[[str], None] = lambda _: None) -> None:
@@ -104,7 +108,19 @@ def _drop_unused(tree: ast.Module) -> None:
     while True:
         used = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
         used |= {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
-        asked = {"cases", "judge", "probe", "tolerance", "seconds", "memory_mb", "points", "section", "exercise", "mistakes", "live"}
+        asked = {
+            "cases",
+            "judge",
+            "probe",
+            "tolerance",
+            "seconds",
+            "memory_mb",
+            "points",
+            "section",
+            "exercise",
+            "mistakes",
+            "live",
+        }
         unused = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name not in used]
         for assigned in (n for n in tree.body if isinstance(n, ast.Assign)):
             names = [t.id for t in assigned.targets if isinstance(t, ast.Name)]
@@ -113,7 +129,11 @@ def _drop_unused(tree: ast.Module) -> None:
             tree.body.remove(node)
         dropped = bool(unused)
         for cls in (n for n in tree.body if isinstance(n, ast.ClassDef)):
-            idle = [m for m in cls.body if isinstance(m, ast.FunctionDef) and m.name not in used | asked and not m.name.startswith("__")]
+            idle = [
+                m
+                for m in cls.body
+                if isinstance(m, ast.FunctionDef) and m.name not in used | asked and not m.name.startswith("__")
+            ]
             for method in idle:
                 cls.body.remove(method)
             dropped = dropped or bool(idle)
@@ -159,7 +179,9 @@ def _toml_value(value: Any) -> str:
 
 
 def bundle_readme(lessons: list[Lesson]) -> str:
-    rows = "\n".join(f"| {l.number} | [{l.title}](lessons/{l.folder.name}/lesson.md) | `{l.file}` | {l.minutes} min |" for l in lessons)
+    rows = "\n".join(
+        f"| {l.number} | [{l.title}](lessons/{l.folder.name}/lesson.md) | `{l.file}` | {l.minutes} min |" for l in lessons
+    )
     return f"""# Climb: your copy of the course
 
 Reinforcement learning for language models, by exercises. Read a lesson, fill what raises `NotImplementedError` in its file,

@@ -273,7 +273,12 @@ class Tiny:
     def solution(self, file="toy/first.py", **edits):
         """The text of a solution, with `double="return x * x"` in place of what stands in a function."""
         text = {"toy/first.py": FIRST, "toy/second.py": SECOND}[file]
-        bodies = {"double": "return x + x", "halve": "return x / 2", "triple": "return 3 * x", "put": "self.x = torch.as_tensor(x)"}
+        bodies = {
+            "double": "return x + x",
+            "halve": "return x / 2",
+            "triple": "return 3 * x",
+            "put": "self.x = torch.as_tensor(x)",
+        }
         for name, body in edits.items():
             assert text.count(bodies[name]) == 1
             text = text.replace(bodies[name], body)

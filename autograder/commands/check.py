@@ -38,7 +38,10 @@ def check(
         raise UsageProblem("--seed: a student's copy knows the answers of the public seed alone; leave it out")
     exercises = course.select(asked.words)
     states = states_of(lessons_of(exercises), course)
-    units = [(whose, exercises if asked.words or asked.everything else held_by(whose, exercises)) for whose in submissions_at(asked.paths, course)]
+    units = [
+        (whose, exercises if asked.words or asked.everything else held_by(whose, exercises))
+        for whose in submissions_at(asked.paths, course)
+    ]
     if not asked.paths:
         units = [(reference_files(exercises) if solutions else own_files(course), exercises)]
     results = run_checks(course, units, seed)
@@ -77,7 +80,9 @@ def run_checks(course: Course, units: list[tuple], seed: int | None = None) -> l
 
         grader = Grader(course, sandbox, PUBLIC_SEED if seed is None else seed, jobs=os.cpu_count() or 1)
         grader.prepare(wanted)
-        return [grader.grade(submission, exercises, questions=questions_for(submission, exercises)) for submission, exercises in units]
+        return [
+            grader.grade(submission, exercises, questions=questions_for(submission, exercises)) for submission, exercises in units
+        ]
 
 
 def libraries_needed(units: list[tuple]) -> list[str] | None:
@@ -187,7 +192,11 @@ def own_files(course: Course):
     from autograder.grading.submissions import Problem, learner
 
     submission = learner(course)
-    again = "`climb skeletons` writes it anew" if (reference.ROOT / "solutions").is_dir() else "copy it again from the course as you got it"
+    again = (
+        "`climb skeletons` writes it anew"
+        if (reference.ROOT / "solutions").is_dir()
+        else "copy it again from the course as you got it"
+    )
     for lesson in course.lessons:
         if not os.path.lexists(course.root / lesson.file):
             submission.problems.append(Problem(lesson.file, "missing", f"is not there: {again}", lesson.module))

@@ -67,14 +67,30 @@ def grade(
         seed = secret_seed(seed_file, out)
         graded = run(course, exercises, found, out, seed, jobs, sandbox, as_json, suffix, questions)
     if strangers:
-        print(f"climb: not on the roster: {', '.join(strangers[:8])}{', ...' if len(strangers) > 8 else ''} (graded all the same)", file=sys.stderr)
+        print(
+            f"climb: not on the roster: {', '.join(strangers[:8])}{', ...' if len(strangers) > 8 else ''} (graded all the same)",
+            file=sys.stderr,
+        )
     if graded.failures:
         told = "; ".join(f"{name} ({why})" for name, why in sorted(graded.failures.items())[:3])
         raise UsageProblem(f"{count(len(graded.failures))} could not be graded: {told}. The same command tries again")
-    raise typer.Exit(0 if all(row["status"] == "passed" for result in graded.results.values() for row in result["exercises"]) else 1)
+    raise typer.Exit(
+        0 if all(row["status"] == "passed" for result in graded.results.values() for row in result["exercises"]) else 1
+    )
 
 
-def run(course, exercises: list[Exercise], found: list, out: Path, seed: int, jobs: int, level: str, as_json: bool, suffix: str = "", questions=()):
+def run(
+    course,
+    exercises: list[Exercise],
+    found: list,
+    out: Path,
+    seed: int,
+    jobs: int,
+    level: str,
+    as_json: bool,
+    suffix: str = "",
+    questions=(),
+):
     """Grades what is not graded yet, with a sandbox only if there is such; then writes the scores of all."""
     from rich.console import Console
 
@@ -109,7 +125,9 @@ def grade_rest(course, exercises, left, out, seed, jobs, level, as_json, suffix,
             from autograder.grading.grade import Grader
 
             layers = ", ".join(sandbox.layers)
-            console.print(f"{count(len(left))} to grade, {len(exercises)} exercises; sandbox {sandbox.level}: {layers}", highlight=False)
+            console.print(
+                f"{count(len(left))} to grade, {len(exercises)} exercises; sandbox {sandbox.level}: {layers}", highlight=False
+            )
             if sandbox.note:
                 console.print(escape(sandbox.note), style="yellow")
             with progress_bar(console) as bar:
@@ -123,7 +141,9 @@ def grade_rest(course, exercises, left, out, seed, jobs, level, as_json, suffix,
                 grade_all(Grader(course, sandbox, seed, jobs), left, exercises, out, done, suffix, graded, questions)
     except KeyboardInterrupt:
         all_of = before + len(left)
-        raise KeyboardInterrupt(f"{len(graded.results)} of {all_of} graded and saved; the same command goes on from there") from None
+        raise KeyboardInterrupt(
+            f"{len(graded.results)} of {all_of} graded and saved; the same command goes on from there"
+        ) from None
 
 
 def progress_bar(console):
@@ -139,13 +159,25 @@ def show_summary(console, results: list[dict], kept: int, scores: Path) -> None:
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for title, justify in (("submission", "left"), ("points", "right"), ("of", "right"), ("passed", "right"), ("to look at", "left")):
+    for title, justify in (
+        ("submission", "left"),
+        ("points", "right"),
+        ("of", "right"),
+        ("passed", "right"),
+        ("to look at", "left"),
+    ):
         table.add_column(title, justify=justify, overflow="fold", no_wrap=justify == "right")
     for result in results[:40]:
         rows = result["exercises"]
         odd = sorted({row["status"] for row in rows} & {"error", "timeout", "crashed", "refused", "missing"})
         passed = sum(row["status"] == "passed" for row in rows)
-        table.add_row(escape(result["submission"]), f"{result['score']:g}", f"{result['max_score']:g}", f"{passed}/{len(rows)}", ", ".join(odd))
+        table.add_row(
+            escape(result["submission"]),
+            f"{result['score']:g}",
+            f"{result['max_score']:g}",
+            f"{passed}/{len(rows)}",
+            ", ".join(odd),
+        )
     console.print(table)
     if len(results) > 40:
         console.print(f"... and {len(results) - 40} more")
@@ -166,7 +198,9 @@ def refuse_out(out: Path, submissions: Path) -> None:
     inside, whole = out.resolve(), submissions.resolve()
     if whole.is_dir() and (inside == whole or whole in inside.parents):
         elsewhere = whole.parent / "results"
-        raise UsageProblem(f"--out: {out} lies in {submissions}, and results there would be read as submissions: name a folder outside, such as {elsewhere}")
+        raise UsageProblem(
+            f"--out: {out} lies in {submissions}, and results there would be read as submissions: name another, such as {elsewhere}"
+        )
 
 
 def without_our_names(found: list) -> list:
@@ -193,9 +227,14 @@ def secret_seed(seed_file: Path | None, out: Path) -> int:
     except (OSError, UnicodeDecodeError):
         raise UsageProblem(f"{path} cannot be read; expected a file with one whole number, the secret seed") from None
     if not re.fullmatch(r"[0-9]{1,19}", text) or int(text) == PUBLIC_SEED or int(text) >= 2**63:
-        raise UsageProblem(f"{path}: expected one whole number from 1 to 2^63 - 1 (0 is the public seed), received {_what_came(text)}")
+        raise UsageProblem(
+            f"{path}: expected one whole number from 1 to 2^63 - 1 (0 is the public seed), received {_what_came(text)}"
+        )
     if int(text) < 2**40:  # results name the seed by a hash; hashes of a million million numbers can be tried in an hour
-        print(f"climb: the seed in {path} is so short that it can be guessed from the results; better 15 digits or more", file=sys.stderr)
+        print(
+            f"climb: the seed in {path} is so short that it can be guessed from the results; better 15 digits or more",
+            file=sys.stderr,
+        )
     return int(text)
 
 
@@ -211,7 +250,9 @@ def roster_names(path: Path) -> list[str]:
     try:
         rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageProblem(f"--roster: {path} cannot be read ({type(error).__name__}); it should be a CSV file in UTF-8") from None
+        raise UsageProblem(
+            f"--roster: {path} cannot be read ({type(error).__name__}); it should be a CSV file in UTF-8"
+        ) from None
     names = [row[0].strip() for row in rows if row and row[0].strip()]
     if names and names[0].lower() in ("student", "name", "id", "email", "submission"):
         names = names[1:]

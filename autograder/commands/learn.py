@@ -37,7 +37,9 @@ def next_exercise() -> None:
     lesson, word = chosen.lesson, shortest(chosen, course)
     about = f"lesson {lesson.number}: {escape(lesson.title)}, {points(chosen.points)}"
     if why.startswith(lesson.file):  # nothing in it can be checked
-        console.print(f"[bold]{lesson.file}[/bold] has to be mended first  [dim]lesson {lesson.number}: {escape(lesson.title)}[/dim]")
+        console.print(
+            f"[bold]{lesson.file}[/bold] has to be mended first  [dim]lesson {lesson.number}: {escape(lesson.title)}[/dim]"
+        )
         steps = {"Why:": why, "Check:": f"climb check {lesson.file}"}
     else:
         console.print(f"[bold]{escape(chosen.name)}[/bold] in {lesson.file}  [dim]{about}[/dim]")
@@ -66,7 +68,9 @@ def choose(course: Course, state: Progress) -> tuple[Exercise | None, str]:
     if not left:
         return None, f"Every exercise passes ({len(course.exercises)} of {len(course.exercises)}). Well done."
     for exercise in left:
-        begun = state.status(exercise) not in ("not_started", "missing", "unknown") and not exercise.lesson.silent_bug  # which fails as given
+        begun = (
+            state.status(exercise) not in ("not_started", "missing", "unknown") and not exercise.lesson.silent_bug
+        )  # which fails as given
         if begun and not _unmet(exercise, state):
             return exercise, _what_is_wrong(exercise, state)
     for exercise in left:
@@ -81,7 +85,12 @@ def _what_is_wrong(exercise: Exercise, state: Progress) -> str:
     message = state.entry(exercise).get("message", "")
     if message.startswith(exercise.lesson.file):  # the file as a whole
         return message
-    said = {"failed": "its answer is wrong", "error": "it stops with an error", "timeout": "it did not answer in time", "crashed": "it crashed"}
+    said = {
+        "failed": "its answer is wrong",
+        "error": "it stops with an error",
+        "timeout": "it did not answer in time",
+        "crashed": "it crashed",
+    }
     return f"you have begun it, and {said.get(state.status(exercise), 'its last check did not pass')}. {message}".strip()
 
 
@@ -177,7 +186,9 @@ def show_progress(rows: list[dict]) -> None:
         table.add_row(str(row["lesson"]), Text(row["title"]), *bar, *counts)
     console.print(table)
     score, full = sum(r["score"] for r in rows), sum(r["max_score"] for r in rows)
-    console.print(f"\n[bold]{score:g} of {points(full)}[/bold]. `climb next` says where to go on, `climb check 1` what stands in lesson 1.")
+    console.print(
+        f"\n[bold]{score:g} of {points(full)}[/bold]. `climb next` says where to go on, `climb check 1` what stands in lesson 1."
+    )
 
 
 def lesson_row(lesson: Lesson, state: Progress) -> dict:
@@ -202,7 +213,11 @@ def up_to_date(course: Course) -> Progress:
     stale = [e for e in course.exercises if not state.fresh(e, states[e.lesson.file])]
     lessons = {e.lesson for e in stale}
     fresh_skeletons = {lesson for lesson in lessons if _untouched(course, lesson)}
-    never_there = {lesson for lesson in lessons if states[lesson.file] is None and not any("status" in state.entry(e) for e in lesson.exercises)}
+    never_there = {
+        lesson
+        for lesson in lessons
+        if states[lesson.file] is None and not any("status" in state.entry(e) for e in lesson.exercises)
+    }
     idle = [e for e in stale if e.lesson in fresh_skeletons and "status" in state.entry(e)]
     begun = [e for e in stale if e.lesson not in fresh_skeletons | never_there]
     if idle:

@@ -91,7 +91,11 @@ def lessons_named(text: str | None, course: courses.Course) -> list[courses.Less
     wanted: set[int] = set()
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        if not re.fullmatch(r"\d{1,4}", first) or (dash and not re.fullmatch(r"\d{1,4}", last)) or (dash and int(last) < int(first)):
+        if (
+            not re.fullmatch(r"\d{1,4}", first)
+            or (dash and not re.fullmatch(r"\d{1,4}", last))
+            or (dash and int(last) < int(first))
+        ):
             raise UsageProblem(f"--lessons: expected numbers such as 1-3 or 1,2,5, received {text[:40]!r}")
         wanted |= set(range(int(first), int(last or first) + 1))
     unknown = sorted(wanted - set(have))

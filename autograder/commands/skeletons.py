@@ -20,7 +20,9 @@ def register(app: typer.Typer) -> None:
 
 def skeletons(
     check: bool = typer.Option(False, "--check", help="Write nothing; exit 1 if a file is not what its solution gives."),
-    force: bool = typer.Option(False, "--force", help="Also replace files somebody has worked on; the old one is kept as FILE.bak."),
+    force: bool = typer.Option(
+        False, "--force", help="Also replace files somebody has worked on; the old one is kept as FILE.bak."
+    ),
 ) -> None:
     """Write toy/*.py and full/*.py from solutions/. Files with work in them are kept."""
     from autograder import reference

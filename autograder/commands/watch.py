@@ -68,7 +68,11 @@ def touched(course: courses.Course, paths: set[Path]) -> list[courses.Lesson]:
     from autograder.questions.answers import path_of
 
     lessons = [lesson for lesson in course.lessons if lesson.exercises]
-    return [lesson for lesson in lessons if paths & {*files_of(lesson, course), *([] if lesson.silent_bug else [path_of(course.root, lesson)])}]
+    return [
+        lesson
+        for lesson in lessons
+        if paths & {*files_of(lesson, course), *([] if lesson.silent_bug else [path_of(course.root, lesson)])}
+    ]
 
 
 def check_lesson(grader, course: courses.Course, lesson: courses.Lesson) -> dict:

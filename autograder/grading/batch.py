@@ -26,7 +26,7 @@ RESULT = "result.json"
 
 
 class Inline:
-    """A pool that runs what it is given at once, in this thread: in a batch the submissions run side by side, not their checks."""
+    """A pool that runs what it is given at once, in this thread: in a batch submissions run side by side, not their checks."""
 
     def __init__(self, stop: threading.Event | None = None):
         self.stop = stop
@@ -78,7 +78,13 @@ class Journal:
         folder = self.out / submission
         folder.mkdir(exist_ok=True)
         write_whole(folder / RESULT, text)
-        entry = {"submission": submission, "key": key, "result": _hash(text), "score": result["score"], "max_score": result["max_score"]}
+        entry = {
+            "submission": submission,
+            "key": key,
+            "result": _hash(text),
+            "score": result["score"],
+            "max_score": result["max_score"],
+        }
         with self._lock, open(self.path, "a+b") as file:
             cut_short = file.tell() > 0 and (file.seek(-1, 2), file.read(1))[1] != b"\n"
             file.write(b"\n" * cut_short + json.dumps(entry | {"time": int(time.time())}).encode() + b"\n")
@@ -86,26 +92,48 @@ class Journal:
 
 def unit_key(submission: Submission, checks: str, seed: int, level: str) -> str:
     """What a result depends on. The same key means the same result, so it is not graded again."""
-    parts = [submission.files, submission.helpers, submission.answers, [vars(problem) for problem in submission.problems], checks, __version__, seed, level]
+    parts = [
+        submission.files,
+        submission.helpers,
+        submission.answers,
+        [vars(problem) for problem in submission.problems],
+        checks,
+        __version__,
+        seed,
+        level,
+    ]
     return _hash(json.dumps(parts, sort_keys=True))
 
 
 def checks_hash(course: Course, exercises: list[Exercise], questions: Sequence[Lesson] = ()) -> str:
-    """A hash of all on our side that decides a verdict: exercises, questions, checks, probes, references, given code, the grader."""
+    """A hash of all on our side that decides a verdict: exercises, questions, checks, probes, references, given code, grader."""
     digest = hashlib.sha256(json.dumps([(exercise.id, exercise.points, exercise.anchor) for exercise in exercises]).encode())
     asked = {exercise.lesson for exercise in exercises}
     files = {f"autograder/{folder}/{lesson.file}" for folder in ("checks", "probes") for lesson in asked}
     files |= {f"solutions/{lesson.file}" for one in asked for lesson in (one, *course.earlier(one))}
     files |= {f"lessons/{lesson.folder.name}/questions.toml" for lesson in questions}
-    ours = ("autograder/questions/*.py", "autograder/checks/*.py", "autograder/probes/*.py", "autograder/grading/*.py", "autograder/sandbox/*.py", "*/given/*.py")
+    ours = (
+        "autograder/questions/*.py",
+        "autograder/checks/*.py",
+        "autograder/probes/*.py",
+        "autograder/grading/*.py",
+        "autograder/sandbox/*.py",
+        "*/given/*.py",
+    )
     for path in sorted({*(ROOT / file for file in files), *(path for pattern in ours for path in ROOT.glob(pattern))}):
         digest.update(hashlib.sha256(path.read_bytes() if path.is_file() else b"").digest())
     return digest.hexdigest()
 
 
 def already_graded(
-    submissions: list[Submission], exercises: list[Exercise], course: Course, seed: int, levels: tuple[str, ...], out: Path, questions: Sequence[Lesson] = ()
-) -> dict[str, dict]:  # fmt: skip
+    submissions: list[Submission],
+    exercises: list[Exercise],
+    course: Course,
+    seed: int,
+    levels: tuple[str, ...],
+    out: Path,
+    questions: Sequence[Lesson] = (),
+) -> dict[str, dict]:
     """{name: result} of the submissions whose result in `out` still holds, at one of these sandbox levels. Runs nothing."""
     journal, checks = Journal(out), checks_hash(course, exercises, questions)
     found = {s.name: journal.result(s.name, [unit_key(s, checks, seed, level) for level in levels]) for s in submissions}
@@ -121,11 +149,18 @@ class Graded:
 
 
 def grade_all(
-    grader: Grader, submissions: list[Submission], exercises: list[Exercise], out: Path, done: Callable[[str], None], part: str = "", graded: Graded | None = None, questions: Sequence[Lesson] = ()
-) -> Graded:  # fmt: skip
+    grader: Grader,
+    submissions: list[Submission],
+    exercises: list[Exercise],
+    out: Path,
+    done: Callable[[str], None],
+    part: str = "",
+    graded: Graded | None = None,
+    questions: Sequence[Lesson] = (),
+) -> Graded:
     """Grades the submissions into `out`, `grader.jobs` at a time; `done(name)` after each, when its result is on disk.
 
-    An interrupt keeps what is on disk and drops the submissions in progress: no result is written once the sandbox may be closing.
+    An interrupt keeps what is on disk and drops what is in progress: no result is written once the sandbox may be closing.
     A submission over which the grader itself stumbles holds up no other; it has no result and is tried again by the next run.
     Raises SandboxError and OSError at once: they would befall every submission.
     """
@@ -161,7 +196,7 @@ def grade_all(
 
 
 def write_scores(results: list[dict], path: Path) -> Path:
-    """A table for a spreadsheet: a row a student, a column an exercise. A cell that a spreadsheet could take for a formula is quoted."""
+    """A table for a spreadsheet: a row a student, a column an exercise. A cell that could be taken for a formula is quoted."""
     ids = [row["id"] for row in results[0]["exercises"]] if results else []
     text = io.StringIO()
     writer = csv.writer(text)
@@ -169,7 +204,9 @@ def write_scores(results: list[dict], path: Path) -> Path:
     for result in results:
         scores = {row["id"]: row["score"] for row in result["exercises"]}
         name = result["submission"]
-        writer.writerow(["'" + name if name[:1] in "=+-@" else name, result["score"], result["max_score"], *(scores.get(i, 0.0) for i in ids)])
+        writer.writerow(
+            ["'" + name if name[:1] in "=+-@" else name, result["score"], result["max_score"], *(scores.get(i, 0.0) for i in ids)]
+        )
     write_whole(path, text.getvalue())
     return path
 

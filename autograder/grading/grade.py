@@ -55,7 +55,11 @@ class Grader:
                 self.oracle(exercise.lesson).expected(check)
 
     def grade(
-        self, submission: Submission, exercises: list[Exercise], pool: ThreadPoolExecutor | None = None, questions: Sequence[Lesson] = ()
+        self,
+        submission: Submission,
+        exercises: list[Exercise],
+        pool: ThreadPoolExecutor | None = None,
+        questions: Sequence[Lesson] = (),
     ) -> dict:
         """The result of one submission; its checks run side by side in `pool` (one of `jobs` threads if None).
 

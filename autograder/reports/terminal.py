@@ -24,7 +24,9 @@ SPELLED_OUT = 3  # failing exercises explained in full; the others in one line e
 LISTED = ("not_started", "missing")  # several of these share one line
 
 
-def show(result: dict, course: Course, console: Console | None = None, title: str | None = None, explain: int = SPELLED_OUT) -> None:
+def show(
+    result: dict, course: Course, console: Console | None = None, title: str | None = None, explain: int = SPELLED_OUT
+) -> None:
     """Lesson by lesson: a mark and points for each exercise, the first failures explained, the sum, what to do next."""
     console = console or Console()
     if title:
@@ -37,7 +39,9 @@ def show(result: dict, course: Course, console: Console | None = None, title: st
             explain -= explained
             unexplained += left
         if not lesson.silent_bug:
-            _show_questions(console, [row for row in result["exercises"] if row["id"].startswith(f"answers/{lesson.folder.name}.toml::")])
+            _show_questions(
+                console, [row for row in result["exercises"] if row["id"].startswith(f"answers/{lesson.folder.name}.toml::")]
+            )
     _show_sum(console, result, unexplained)
 
 
@@ -145,8 +149,10 @@ def points(value: float) -> str:
 def _show_sum(console: Console, result: dict, unexplained: list[dict]) -> None:
     rows = [row for row in result["exercises"] if not row["id"].startswith("answers/")]
     done = sum(row["status"] == "passed" for row in rows)
-    level = f"{result['seconds']:.2f} s, sandbox {result['sandbox']}, {result['seed'] if result['seed'] == 'public' else 'hidden'} cases"
-    console.print(f"\n[bold]{result['score']:g} of {points(result['max_score'])}[/bold], {done} of {len(rows)} exercises  [dim]({level})[/dim]")
+    cases = "public" if result["seed"] == "public" else "hidden"
+    level = f"{result['seconds']:.2f} s, sandbox {result['sandbox']}, {cases} cases"
+    score = f"{result['score']:g} of {points(result['max_score'])}"
+    console.print(f"\n[bold]{score}[/bold], {done} of {len(rows)} exercises  [dim]({level})[/dim]")
     if unexplained:
         names = ", ".join(map(name_of, unexplained[:4])) + (", ..." if len(unexplained) > 4 else "")
         console.print(f"[dim]`climb check {name_of(unexplained[0])}` explains one of the others ({escape(names)}).[/dim]")

@@ -24,7 +24,12 @@ RESULT = {"schema": 1, "submission": "anna", "score": 2.0, "max_score": 5.0, "ex
 
 
 def test_a_key_hangs_on_everything_a_result_depends_on():
-    parts = {"files": {"toy.first": "x"}, "helpers": {"h": "y"}, "problems": [Problem("f", "error", "m")], "answers": {"01-first": "a"}}
+    parts = {
+        "files": {"toy.first": "x"},
+        "helpers": {"h": "y"},
+        "problems": [Problem("f", "error", "m")],
+        "answers": {"01-first": "a"},
+    }
     whole = dict(submission=Submission("anna", **parts), checks="c", seed=1, level="full")
     others = [
         {"submission": Submission("anna", **parts | {"files": {"toy.first": "z"}})},
@@ -50,12 +55,23 @@ def test_keys_are_the_same_in_every_process():
     root = Path(__file__).resolve().parents[2]
     keys = set()
     for seed in ("1", "2"):
-        done = subprocess.run([sys.executable, "-c", program], cwd=root, env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=root, env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True, text=True
+        )
         keys.add(done.stdout.strip())
     assert len(keys) == 1 and len(keys.pop()) == 64
 
 
-@pytest.mark.parametrize("file", ["autograder/checks/toy/first.py", "autograder/probes/toy/first.py", "solutions/toy/first.py", "toy/given/words.py", "autograder/grading/x.py"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        "autograder/checks/toy/first.py",
+        "autograder/probes/toy/first.py",
+        "solutions/toy/first.py",
+        "toy/given/words.py",
+        "autograder/grading/x.py",
+    ],
+)
 def test_a_change_on_our_side_makes_new_keys(tiny, file):
     course = load(tiny.root)
     exercises = course.lessons[0].exercises
@@ -86,7 +102,18 @@ def test_what_was_written_is_found_again(tmp_path):
     assert set(json.loads(line)) == {"submission", "key", "result", "score", "max_score", "time"}
 
 
-@pytest.mark.parametrize("cut", [b"", b'{"submission": "anna", "ke', b"\xff\xfe\x00", b"[]", b"7", b'{"submission": [], "key": 1, "result": 2}', b"[" * 100_000])
+@pytest.mark.parametrize(
+    "cut",
+    [
+        b"",
+        b'{"submission": "anna", "ke',
+        b"\xff\xfe\x00",
+        b"[]",
+        b"7",
+        b'{"submission": [], "key": 1, "result": 2}',
+        b"[" * 100_000,
+    ],
+)
 def test_a_line_cut_short_costs_one_regrading(tmp_path, cut):
     journal = Journal(tmp_path)
     journal.write("anna", "k", RESULT)
@@ -99,7 +126,15 @@ def test_a_line_cut_short_costs_one_regrading(tmp_path, cut):
     assert Journal(tmp_path).result("cleo", ["k"]) and Journal(tmp_path).result("anna", ["k"])
 
 
-@pytest.mark.parametrize("spoil", [lambda path: path.unlink(), lambda path: path.write_text('{"sco'), lambda path: path.write_bytes(b"\xff"), lambda path: path.write_text("{}")])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda path: path.unlink(),
+        lambda path: path.write_text('{"sco'),
+        lambda path: path.write_bytes(b"\xff"),
+        lambda path: path.write_text("{}"),
+    ],
+)
 def test_a_result_that_is_not_what_was_written_counts_as_none(tmp_path, spoil):
     Journal(tmp_path).write("anna", "k", RESULT)
     spoil(tmp_path / "anna/result.json")
@@ -233,7 +268,9 @@ def test_work_that_was_stopped_is_not_taken_up():
 
 def test_scores_are_a_row_a_student_and_a_column_an_exercise(tmp_path):
     rows = [{"id": "toy/a.py::f", "score": 1.0}, {"id": "toy/a.py::g", "score": 0.5}]
-    results = [{"submission": name, "score": 1.5, "max_score": 3.0, "exercises": rows} for name in ("anna", "=1+1", "@x", "-y", "+z")]
+    results = [
+        {"submission": name, "score": 1.5, "max_score": 3.0, "exercises": rows} for name in ("anna", "=1+1", "@x", "-y", "+z")
+    ]
     path = write_scores(results, tmp_path / "scores.csv")
     table = list(csv.reader(path.read_text().splitlines()))
     assert table[0] == ["submission", "score", "max_score", "toy/a.py::f", "toy/a.py::g"]

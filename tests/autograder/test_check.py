@@ -26,7 +26,12 @@ def test_what_is_right_passes_and_exits_0(tiny):
     tiny.solve("toy/second.py")
     done = tiny.climb("check")
     assert done.code == 0 and "8 of 8 points, 4 of 4 exercises" in done.out
-    assert tiny.climb("check", "--json").statuses == {"double": "passed", "halve": "passed", "Box.put": "passed", "triple": "passed"}
+    assert tiny.climb("check", "--json").statuses == {
+        "double": "passed",
+        "halve": "passed",
+        "Box.put": "passed",
+        "triple": "passed",
+    }
 
 
 @pytest.mark.parametrize(
@@ -45,7 +50,12 @@ def test_each_status_and_what_is_said_of_it(tiny, file, status, said):
     assert tiny.climb("check", "double", "--json").statuses == {"double": status}
     said = said.replace("LINE", str(tiny.line_of(file["double"])))
     done = tiny.climb("check", "double")
-    assert done.code == 1 and said in done.out and "climb hint double" in done.out and "lessons/01-first/lesson.md#11-twice" in done.out
+    assert (
+        done.code == 1
+        and said in done.out
+        and "climb hint double" in done.out
+        and "lessons/01-first/lesson.md#11-twice" in done.out
+    )
 
 
 @pytest.mark.parametrize("outcome, detail, said", [("timeout", "", "No answer within"), ("crashed", "signal 11", "signal 11")])
@@ -77,9 +87,20 @@ def test_json_is_the_contract_and_nothing_else(tiny):
     tiny.solve(double="return x * x")
     done = tiny.climb("check", "--json")
     assert tiny.keeps_the_contract(done.json) and done.err == "" and done.code == 1
-    assert (done.json["submission"], done.json["seed"], done.json["sandbox"], done.json["layers"]) == ("learner", "public", "full", ["pretended"])
+    assert (done.json["submission"], done.json["seed"], done.json["sandbox"], done.json["layers"]) == (
+        "learner",
+        "public",
+        "full",
+        ["pretended"],
+    )
     row = done.json["exercises"][0]
-    assert (row["id"], row["lesson"], row["misconception"], row["score"], row["max_score"]) == ("toy/first.py::double", 1, "squared", 0.0, 2.0)
+    assert (row["id"], row["lesson"], row["misconception"], row["score"], row["max_score"]) == (
+        "toy/first.py::double",
+        1,
+        "squared",
+        0.0,
+        2.0,
+    )
     assert row["lesson_anchor"] == "lessons/01-first/lesson.md#11-twice" and row["hint"].startswith("You squared it")
 
 
@@ -121,11 +142,15 @@ def test_under_another_seed_no_input_and_no_expected_value_is_told(tiny, body):
 
     (exercise,) = course.load(tiny.root).select(["double"])
     oracle = Oracle("toy.first", 77)
-    secret = [v for case in oracle.cases(exercise.checks[0]) for v in case["x"]] + [v for e in oracle.expected(exercise.checks[0]) for v in e["y"]]
+    secret = [v for case in oracle.cases(exercise.checks[0]) for v in case["x"]] + [
+        v for e in oracle.expected(exercise.checks[0]) for v in e["y"]
+    ]
     for done in (tiny.climb("check", "double", "--seed", 77, "--json"), tiny.climb("check", "double", "--seed", 77)):
         assert done.code == 1
         told = numbers_in(re.sub(r'"seconds": [\d.]+|\d+\.\d\d s,', "", done.out))
-        assert not [v for v in secret if any(abs(v - number) < 0.005 for number in told if number not in (0.0, 1.0, 2.0))], done.out
+        assert not [v for v in secret if any(abs(v - number) < 0.005 for number in told if number not in (0.0, 1.0, 2.0))], (
+            done.out
+        )
     public = tiny.climb("check", "double").out
     assert "1.25" in public or "Not started" in public or "not started" in public
 
@@ -134,7 +159,10 @@ def test_the_named_mistake_and_the_line_are_told_under_any_seed(tiny):
     tiny.solve(double="return x * x", halve="raise KeyError('x')")
     first, second = tiny.climb("check", "1", "--seed", 5, "--json").json["exercises"][:2]
     assert first["misconception"] == "squared" and first["message"] == "Wrong on a hidden case. `y` is not right."
-    assert second["message"].split("\n") == ["It stopped: KeyError.", f"at toy/first.py, line {tiny.line_of('KeyError')}: raise KeyError('x')"]
+    assert second["message"].split("\n") == [
+        "It stopped: KeyError.",
+        f"at toy/first.py, line {tiny.line_of('KeyError')}: raise KeyError('x')",
+    ]
 
 
 def test_a_result_names_the_seed_by_a_hash(tiny):

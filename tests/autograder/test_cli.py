@@ -56,7 +56,10 @@ def test_help_says_what_each_command_and_each_option_is_for(tiny, command):
     first = about.help.split("\n")[0]
     assert first[0].isupper() and first.endswith(".") and first.split()[0] in done.out
     for parameter in parameters(about):
-        assert parameter.help and parameter.help[0].isupper() | parameter.help[0].isdigit() and parameter.help.endswith("."), (command, parameter.name)
+        assert parameter.help and parameter.help[0].isupper() | parameter.help[0].isdigit() and parameter.help.endswith("."), (
+            command,
+            parameter.name,
+        )
         assert all(name in done.out for name in parameter.opts if name.startswith("--"))
 
 
@@ -101,7 +104,9 @@ def test_a_wrong_word_is_one_line_and_exit_code_2(tiny, words, said):
         assert f"`climb {words[0]} --help`" in line
 
 
-@pytest.mark.parametrize("command", [["check"], ["next"], ["progress"], ["hint", "double"], ["watch"], ["grade", "x", "--out", "y"], ["release", "z"]])
+@pytest.mark.parametrize(
+    "command", [["check"], ["next"], ["progress"], ["hint", "double"], ["watch"], ["grade", "x", "--out", "y"], ["release", "z"]]
+)
 def test_from_a_folder_outside_the_course(tiny, tmp_path, monkeypatch, command):
     monkeypatch.chdir(tmp_path)
     tiny.climb(*command).refused("is not inside the course", "cd into it first")
@@ -155,7 +160,9 @@ def test_run_as_a_module_bad_input_is_a_line_too(real):
 
 def test_a_reader_that_has_enough(real):
     for command in ("progress", "--help"):
-        with subprocess.Popen([*CLIMB, command], cwd=real, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        with subprocess.Popen(
+            [*CLIMB, command], cwd=real, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
             process.stdout.close()
             assert process.stderr.read() == b""
 
@@ -167,7 +174,15 @@ def test_a_full_disk_is_one_line(real):
     assert done.returncode == 2 and done.stderr == "climb: No space left on device\n"
 
 
-@pytest.mark.parametrize("variables", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, {"TERM": "dumb"}, {"NO_COLOR": "1"}])
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"PYTHONIOENCODING": "ascii"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        {"TERM": "dumb"},
+        {"NO_COLOR": "1"},
+    ],
+)
 def test_a_terminal_that_shows_little(real, variables):
     done = climb("progress", cwd=real, env=environment(**variables), text=False)
     assert done.returncode == 0 and done.stderr == b"" and b"\x1b" not in done.stdout
@@ -231,7 +246,14 @@ def test_ctrl_c_does_not_wait_for_learner_code_that_never_ends(real, tmp_path):
     root = tmp_path / "course"
     shutil.copytree(real, root, ignore=shutil.ignore_patterns(".climb", "__pycache__"))
     (root / "toy/einsum.py").write_text("import time\nwhile True: time.sleep(0.1)\n")
-    with subprocess.Popen([*CLIMB, "check", "1"], cwd=root, env=environment(TMPDIR=str(tmp_path)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [*CLIMB, "check", "1"],
+        cwd=root,
+        env=environment(TMPDIR=str(tmp_path)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
         deadline = time.monotonic() + 60
         while _descendants(process.pid) < 2 and time.monotonic() < deadline:  # the fork server, and a child of it
             time.sleep(0.1)

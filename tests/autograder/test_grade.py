@@ -1,4 +1,4 @@
-"""`climb grade` as an instructor uses it, at midnight too: layouts, resuming, secrets, rosters, parts of a job array, hostile names."""
+"""`climb grade` as an instructor uses it, at midnight too: layouts, resuming, secrets, rosters, job arrays, hostile names."""
 
 import csv
 import json
@@ -82,7 +82,9 @@ def test_the_progress_bar_leaves_standard_output_alone(capsys):
     assert said.out == '{"a": 1}\n' and "0/3" in said.err
 
 
-@pytest.mark.parametrize("layout", ["a file", "a notebook", "a folder", "a zip", "folders", "files", "zips", "a zip of folders", "a zip of zips"])
+@pytest.mark.parametrize(
+    "layout", ["a file", "a notebook", "a folder", "a zip", "folders", "files", "zips", "a zip of folders", "a zip of zips"]
+)
 def test_every_layout(tiny, tmp_path, out, layout):
     text = tiny.solution()
     one = {"a file": "x/anna.d/first.py", "a notebook": "x/first.ipynb", "a folder": "x/anna/first.py"}
@@ -131,7 +133,11 @@ def graded(tiny, people, out, *more):
 def test_nothing_is_graded_twice_and_no_sandbox_is_started(tiny, people, out):
     first, _, _ = graded(tiny, people, out)
     assert first == 9
-    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in out.rglob("*") if path.is_file() and path.name not in ("scores.csv", ".lock")}
+    before = {
+        path: (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in out.rglob("*")
+        if path.is_file() and path.name not in ("scores.csv", ".lock")
+    }
     requests, started, done = graded(tiny, people, out)
     assert (requests, started) == (0, 0) and "(3 unchanged since an earlier run)" in done.out
     assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in before} == before
@@ -177,7 +183,7 @@ def test_what_was_lost_is_graded_again_and_no_more(tiny, people, out, spoil):
 
 
 def test_after_an_interrupt_the_same_command_goes_on(tiny, people, out):
-    """Ctrl-C after the first submission: exit code 130, one line that says how far it came, and the rest is done the next time."""
+    """Ctrl-C after the first submission: exit code 130, one line that says how far it came; the rest is done the next time."""
     real, asked = tiny.sandbox.run, []
 
     def run(request, **limits):
@@ -212,7 +218,10 @@ def test_a_stumble_of_the_grader_is_told_at_the_end(tiny, people, out, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(Grader, "grade", grade)
         done = tiny.climb("grade", people, "--out", out)
-        assert done.code == 2 and done.err == "climb: 1 submission could not be graded: ben (RecursionError: deep). The same command tries again\n"
+        assert (
+            done.code == 2
+            and done.err == "climb: 1 submission could not be graded: ben (RecursionError: deep). The same command tries again\n"
+        )
         assert scores(out) == {"anna": 5, "cleo": 0}
     assert graded(tiny, people, out)[0] == 3 and scores(out)["ben"] == 3
 
@@ -253,7 +262,9 @@ def test_a_named_seed_gives_the_same_verdicts_anywhere(tiny, people, out):
         assert result | {"seconds": 0} == results(out.parent / "other")[name] | {"seconds": 0}
 
 
-@pytest.mark.parametrize("text", ["", "0", "-1", "seven", "1 2", "9" * 19, "9" * 5000, "1.5", "\u0663", "3141592653589793 # mine"])
+@pytest.mark.parametrize(
+    "text", ["", "0", "-1", "seven", "1 2", "9" * 19, "9" * 5000, "1.5", "\u0663", "3141592653589793 # mine"]
+)
 def test_a_seed_that_is_none_is_not_shown(tiny, people, out, text):
     line = tiny.climb("grade", people, "--out", out, "--seed-file", seed_in(tiny, text)).refused("expected one whole number")
     assert len(text) < 3 or text.strip() not in line
@@ -275,7 +286,9 @@ def test_a_seed_that_could_be_guessed_is_said_to_be(tiny, people, out):
 
 def test_no_result_shows_a_hidden_input(tiny, out):
     """Each way to tell what one was asked, from code that tries: print it, raise it, return it."""
-    for number, body in enumerate(["print(x.tolist())", "raise ValueError(x.tolist())", "return x", "raise NotImplementedError(f'lesson 1: {x.tolist()}')"]):
+    for number, body in enumerate(
+        ["print(x.tolist())", "raise ValueError(x.tolist())", "return x", "raise NotImplementedError(f'lesson 1: {x.tolist()}')"]
+    ):
         tiny.write(f"../spies/s{number}/first.py", tiny.solution(double=body))
     tiny.climb("grade", out.parent / "spies", "--out", out)
     for result in results(out).values():
@@ -309,11 +322,16 @@ def test_a_file_is_no_folder_for_results(tiny, people, tmp_path):
 
 
 def test_who_handed_in_nothing_gets_a_result_too(tiny, people, out):
-    roster = tiny.write("../roster.csv", "\ufeffname,mail\r\nanna,a@x\r\nben,b@x\r\nCleo,c@x\r\nDora Dee,d@x\r\nDora Dee,again\r\nDora_Dee,other\r\n\r\n")
+    roster = tiny.write(
+        "../roster.csv",
+        "\ufeffname,mail\r\nanna,a@x\r\nben,b@x\r\nCleo,c@x\r\nDora Dee,d@x\r\nDora Dee,again\r\nDora_Dee,other\r\n\r\n",
+    )
     done = tiny.climb("grade", people, "--out", out, "--roster", roster)
     assert set(results(out)) == {"anna", "ben", "cleo", "Dora_Dee", "Dora_Dee-2"} and done.err == ""
     absent = results(out)["Dora_Dee"]
-    assert tiny.keeps_the_contract(absent) and absent["score"] == 0 and {row["status"] for row in absent["exercises"]} == {"missing"}
+    assert (
+        tiny.keeps_the_contract(absent) and absent["score"] == 0 and {row["status"] for row in absent["exercises"]} == {"missing"}
+    )
 
 
 def test_who_is_not_on_the_roster_is_told(tiny, people, out):
@@ -324,7 +342,9 @@ def test_who_is_not_on_the_roster_is_told(tiny, people, out):
 
 @pytest.mark.parametrize("text", ["", "name\n", "\n\n", ",,\n"])
 def test_a_roster_without_names(tiny, people, out, text):
-    tiny.climb("grade", people, "--out", out, "--roster", tiny.write("../roster.csv", text)).refused("--roster", "names no student")
+    tiny.climb("grade", people, "--out", out, "--roster", tiny.write("../roster.csv", text)).refused(
+        "--roster", "names no student"
+    )
 
 
 def test_a_roster_that_cannot_be_read(tiny, people, out, tmp_path):
@@ -333,11 +353,29 @@ def test_a_roster_that_cannot_be_read(tiny, people, out, tmp_path):
     tiny.climb("grade", people, "--out", out, "--roster", tmp_path / "roster.csv").refused("--roster", "UTF-8")
 
 
-HOSTILE = ["=1+1", "@SUM(A1)", "-2+3", "+cmd|' C'!A0", "[red]x[/red]", "a b\tc", "\x1b[31mred", "-rf", "seed.txt", "SEED.TXT", "scores.csv", "Journal.jsonl", "con", "x" * 200, "\u202etxt", "日本", "'; DROP"]
+HOSTILE = [
+    "=1+1",
+    "@SUM(A1)",
+    "-2+3",
+    "+cmd|' C'!A0",
+    "[red]x[/red]",
+    "a b\tc",
+    "\x1b[31mred",
+    "-rf",
+    "seed.txt",
+    "SEED.TXT",
+    "scores.csv",
+    "Journal.jsonl",
+    "con",
+    "x" * 200,
+    "\u202etxt",
+    "日本",
+    "'; DROP",
+]
 
 
 def test_hostile_names(tiny, tmp_path, out):
-    """Whatever a folder is called: its results lie in a folder of their own, nothing of ours is in the way, no cell is a formula."""
+    """Whatever a folder is called: its results lie in a folder of their own, nothing of ours is lost, no cell is a formula."""
     for name in HOSTILE:
         tiny.write(f"../class/{name}/first.py", tiny.solution())
     for again in range(2):
@@ -473,7 +511,19 @@ def test_ctrl_c_in_the_middle_of_a_real_batch(tmp_path):
         place = tmp_path / f"class/s{number}/policy_gradient.py"
         place.parent.mkdir(parents=True)
         place.write_text(text + (f"\nimport time\ntime.sleep({0.6 if number > 1 else 0})\n"))
-    command = [sys.executable, "-m", "autograder.cli", "grade", tmp_path / "class", "--out", tmp_path / "out", "--lessons", "2", "--jobs", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "autograder.cli",
+        "grade",
+        tmp_path / "class",
+        "--out",
+        tmp_path / "out",
+        "--lessons",
+        "2",
+        "--jobs",
+        "2",
+    ]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 90
         while len(results(tmp_path / "out")) < 2 and time.monotonic() < deadline and process.poll() is None:

@@ -98,7 +98,9 @@ def test_two_exercises_of_one_name_are_told_apart(tiny):
     course = load(tiny.root)
     first, second = course.exercises[0], course.exercises[-1]
     assert shortest(first, course) == "double"
-    course.lessons[1].__dict__["exercises"] = [type(second)(id="toy/second.py::double", name="double", lesson=course.lessons[1], points=1, section="2.1")]
+    course.lessons[1].__dict__["exercises"] = [
+        type(second)(id="toy/second.py::double", name="double", lesson=course.lessons[1], points=1, section="2.1")
+    ]
     del course.__dict__["exercises"]
     assert [shortest(e, course) for e in course.exercises if e.name == "double"] == [DOUBLE, "toy/second.py::double"]
 
@@ -137,7 +139,15 @@ def test_lessons_are_counted(tiny):
     tiny.climb("hint", "double")
     tiny.climb("hint", "double")
     first, second = tiny.climb("progress", "--json").json["lessons"]
-    assert first == {"lesson": 1, "title": "Twice and [half]", "exercises": 3, "passed": 2, "score": 3.0, "max_score": 5.0, "hints": 2}
+    assert first == {
+        "lesson": 1,
+        "title": "Twice and [half]",
+        "exercises": 3,
+        "passed": 2,
+        "score": 3.0,
+        "max_score": 5.0,
+        "hints": 2,
+    }
     assert second == {"lesson": 2, "title": "Thrice", "exercises": 1, "passed": 0, "score": 0, "max_score": 3.0, "hints": 0}
     table = tiny.climb("progress").out
     assert "Twice and [half]" in table and "2/3" in table and "3 of 8 points" in table
@@ -184,7 +194,9 @@ DAMAGED = {
     "no exercises": '{"schema": 1}',
     "exercises as a list": '{"exercises": [1, 2]}',
     "entries of other kinds": json.dumps({"exercises": {DOUBLE: 7, "toy/first.py::halve": None, "x": []}}),
-    "values of other kinds": json.dumps({"exercises": {DOUBLE: {"status": 5, "score": "a", "hints": "x", "message": [], "file": 3}}}),
+    "values of other kinds": json.dumps(
+        {"exercises": {DOUBLE: {"status": 5, "score": "a", "hints": "x", "message": [], "file": 3}}}
+    ),
     "numbers out of range": '{"exercises": {"toy/first.py::double": {"status": "passed", "score": NaN, "hints": -3}}}',
     "nested beyond measure": "[" * 100_000,
 }
@@ -219,12 +231,14 @@ def test_where_nothing_can_be_written_the_answer_is_given_all_the_same(tiny, com
     assert done.err.count("\n") == 1 and "progress is not kept" in done.err
 
 
-
 def test_many_at_once_lose_nothing(tiny):
     """Processes that each keep something of their own, at the same time: all of it is there afterwards."""
     state = Progress(tiny.root)
     exercises = load(tiny.root).exercises
-    processes = [multiprocessing.get_context("fork").Process(target=_keep, args=(tiny.root, f"toy/first.py::x{number}")) for number in range(8)]
+    processes = [
+        multiprocessing.get_context("fork").Process(target=_keep, args=(tiny.root, f"toy/first.py::x{number}"))
+        for number in range(8)
+    ]
     for process in processes:
         process.start()
     state.take_hint(exercises[0], 2)

@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
 
 import pytest
 
@@ -42,7 +41,15 @@ def in_bundle(bundle, *steps):
     given = json.dumps([{"write": step} if isinstance(step, dict) else {"run": step} for step in steps])
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COLUMNS"))}
     environment = kept | {"PYTHONPATH": str(bundle), "COLUMNS": "400"}
-    done = subprocess.run([sys.executable, "-c", DRIVER], input=given, cwd=bundle / "toy", env=environment, capture_output=True, text=True, timeout=250)
+    done = subprocess.run(
+        [sys.executable, "-c", DRIVER],
+        input=given,
+        cwd=bundle / "toy",
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=250,
+    )
     assert done.returncode == 0, done.stderr
     root, *said = json.loads(done.stdout)
     assert root == str(bundle)  # it was the bundle's grader that answered
@@ -90,13 +97,21 @@ def test_it_holds_what_a_student_needs(bundle):
 
 
 def test_it_holds_no_solutions_tests_or_tools_of_the_trusted_side(bundle):
-    for name in ("solutions", "tests", "autograder/selfcheck", "autograder/alternatives", "autograder/release.py", ".git", ".climb"):
+    for name in (
+        "solutions",
+        "tests",
+        "autograder/selfcheck",
+        "autograder/alternatives",
+        "autograder/release.py",
+        ".git",
+        ".climb",
+    ):
         assert not (bundle / name).exists()
     assert not list(bundle.rglob("figures.py")) and not list(bundle.rglob("__pycache__"))
 
 
 def test_no_line_of_a_solution_is_in_it(bundle):
-    """Longer than 30 characters, outside the lessons' prose. Given code and probes may share a line that everybody writes, not two in a row."""
+    """Longer than 30 characters, outside the lessons' prose. Given code and probes may share a line, not two in a row."""
     texts = {}
     for path in bundle.rglob("*"):
         if path.is_file() and path.suffix != ".png" and path.name != "lesson.md":
@@ -121,7 +136,9 @@ def test_questions_come_without_answers(bundle):
         theirs = tomllib.loads(path.read_text(encoding="utf-8"))["question"]
         assert [question["id"] for question in theirs] == [question["id"] for question in ours]
         for mine, yours in zip(theirs, ours):
-            assert not set(mine) & set(release.ANSWERS) and mine == {key: value for key, value in yours.items() if key not in release.ANSWERS}
+            assert not set(mine) & set(release.ANSWERS) and mine == {
+                key: value for key, value in yours.items() if key not in release.ANSWERS
+            }
         for question in ours:
             seen += 1
             for secret in ("explanation", *(f"rubric {i}" for i in range(len(question.get("rubric", []))))):
@@ -132,7 +149,7 @@ def test_questions_come_without_answers(bundle):
 
 @pytest.mark.parametrize("lesson", COURSE.lessons, ids=lambda lesson: lesson.module)
 def test_a_check_module_keeps_no_truth(lesson):
-    """Of every lesson: neither `truth` nor the answer or edit of a mistake, nor a helper that only they use; names and hints stay."""
+    """Of every lesson: neither `truth` nor a mistake's answer or edit, nor a helper that only they use; names and hints stay."""
     text = release.without_truth((ROOT / "autograder/checks" / lesson.file).read_text(encoding="utf-8"), lesson.checks)
     tree = ast.parse(text)
     for node in ast.walk(tree):
@@ -142,7 +159,9 @@ def test_a_check_module_keeps_no_truth(lesson):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "edit":
             assert len(node.args) == 3 and ast.unparse(node.args[2]) == "{}"
         if isinstance(node, ast.ImportFrom):  # what is not in the bundle cannot be imported there
-            assert not node.level and not re.match(r"solutions|autograder\.checks\.(toy|full)\.", node.module or ""), ast.unparse(node)
+            assert not node.level and not re.match(r"solutions|autograder\.checks\.(toy|full)\.", node.module or ""), ast.unparse(
+                node
+            )
     for check in lesson.checks:
         for known in check.known_mistakes():
             if isinstance(known, Edit):
@@ -204,7 +223,9 @@ def shown(x):
 
 
 def test_a_fresh_bundle_is_not_started_and_guides(copied):
-    fresh, first, _, lessons, chosen = in_bundle(copied, ["check", "--json"], ["next"], ["hint", SMALL[0].exercises[0].name], ["progress", "--json"], ["check", "nonsense"])
+    fresh, first, _, lessons, chosen = in_bundle(
+        copied, ["check", "--json"], ["next"], ["hint", SMALL[0].exercises[0].name], ["progress", "--json"], ["check", "nonsense"]
+    )
     result = json.loads(fresh[1])
     assert fresh[0] == 1 and {row["status"] for row in result["exercises"]} == {"not_started"} and fresh[2] == ""
     assert len(result["exercises"]) == sum(len(lesson.exercises) for lesson in SMALL)
@@ -215,7 +236,15 @@ def test_a_fresh_bundle_is_not_started_and_guides(copied):
 
 
 def test_what_a_student_cannot_do_says_why_in_a_line(copied):
-    commands = [["grade", "x", "--out", "y"], ["release", "x"], ["selfcheck"], ["skeletons"], ["tour"], ["check", "--solutions"], ["check", "--seed", "3"]]
+    commands = [
+        ["grade", "x", "--out", "y"],
+        ["release", "x"],
+        ["selfcheck"],
+        ["skeletons"],
+        ["tour"],
+        ["check", "--solutions"],
+        ["check", "--seed", "3"],
+    ]
     for words, (code, out, err) in zip(commands, in_bundle(copied, *commands)):
         assert code == 2 and out == "" and err.count("\n") == 1 and "student's copy" in err, (words, err)
 
@@ -246,7 +275,7 @@ def test_right_answers_pass_and_a_known_mistake_is_named(copied):
 
 @pytest.mark.slow
 def test_every_lesson_works_in_a_bundle(tmp_path):
-    """The whole course: all solutions pass on frozen answers, and a mistake drawn from each lesson is named there as it is here."""
+    """The whole course: all solutions pass on frozen answers, and mistakes are named there as they are here."""
     release.release(COURSE, COURSE.lessons, tmp_path / "bundle")
     right = {lesson.file: reference.source(lesson.module) for lesson in COURSE.lessons}
     fresh, solved = in_bundle(tmp_path / "bundle", ["check", "--json"], right, ["check", "--json"])
@@ -254,7 +283,9 @@ def test_every_lesson_works_in_a_bundle(tmp_path):
     for row in json.loads(fresh[1])["exercises"]:
         assert row["status"] == "not_started" or row["id"].split(".py")[0].replace("/", ".") not in own
         assert row["status"] != "passed" or row["id"].split(".py")[0].replace("/", ".") not in own
-    failing = [(row["id"], row["status"], row["message"]) for row in json.loads(solved[1])["exercises"] if row["status"] != "passed"]
+    failing = [
+        (row["id"], row["status"], row["message"]) for row in json.loads(solved[1])["exercises"] if row["status"] != "passed"
+    ]
     assert not failing
     rng = random.Random(0)
     for lesson in rng.sample(COURSE.lessons, min(3, len(COURSE.lessons))):

@@ -8,7 +8,8 @@ from autograder.skeletons import pairs, skeleton
 
 
 def test_a_task_stands_where_the_solution_stood_and_the_rest_stays():
-    text = "import solutions.toy.first as f\n\n\nclass Box:\n    def put(self, x):\n        '''Keep x.'''\n        # BEGIN SOLUTION\n"
+    text = "import solutions.toy.first as f\n\n\nclass Box:\n    def put(self, x):\n        '''Keep x.'''\n"
+    text += "        # BEGIN SOLUTION\n"
     text += "        self.x = x\n        return self\n        # END SOLUTION\n"
     expected = "import toy.first as f\n\n\nclass Box:\n    def put(self, x):\n        '''Keep x.'''\n"
     assert skeleton(text, 4) == expected + '        raise NotImplementedError("lesson 4: Box.put")\n'
@@ -92,7 +93,10 @@ def test_an_older_copy_is_never_written_over(tiny):
 def test_what_nobody_worked_on_follows_its_solution(tiny):
     """A reworded docstring or a new exercise reaches a file in which nothing was written, without --force."""
     solution = tiny.root / "solutions/toy/first.py"
-    solution.write_text(solution.read_text().replace("2 x, elementwise", "Twice x, elementwise") + "\n\ndef more(x):\n    # BEGIN SOLUTION\n    return x\n    # END SOLUTION\n")
+    solution.write_text(
+        solution.read_text().replace("2 x, elementwise", "Twice x, elementwise")
+        + "\n\ndef more(x):\n    # BEGIN SOLUTION\n    return x\n    # END SOLUTION\n"
+    )
     assert tiny.climb("skeletons").out == "toy/first.py written\n"
     text = (tiny.root / "toy/first.py").read_text()
     assert "Twice x" in text and '"lesson 1: more"' in text and not (tiny.root / "toy/first.py.bak").exists()
@@ -100,7 +104,10 @@ def test_what_nobody_worked_on_follows_its_solution(tiny):
 
 def test_a_mended_silent_bug_is_work(tiny):
     """Such a file has no open task to count: any line of one's own is work."""
-    tiny.write("solutions/toy/second.py", "def triple(x):\n    # BEGIN SOLUTION\n    return 3 * x\n    # PLANTED\n    # return x * x * x\n    # END SOLUTION\n")
+    tiny.write(
+        "solutions/toy/second.py",
+        "def triple(x):\n    # BEGIN SOLUTION\n    return 3 * x\n    # PLANTED\n    # return x * x * x\n    # END SOLUTION\n",
+    )
     assert "written" in tiny.climb("skeletons").out
     assert "return x * x * x" in (tiny.root / "toy/second.py").read_text()
     tiny.write("toy/second.py", "def triple(x):\n    return x + x + x\n")

@@ -16,7 +16,15 @@ def row(name, status="passed", message="", **more):
 
 
 def result(*rows):
-    made = {"schema": 1, "submission": "learner", "grader": "0", "sandbox": "full", "layers": [], "seed": "public", "seconds": 0.1}
+    made = {
+        "schema": 1,
+        "submission": "learner",
+        "grader": "0",
+        "sandbox": "full",
+        "layers": [],
+        "seed": "public",
+        "seconds": 0.1,
+    }
     return made | {"score": sum(r["score"] for r in rows), "max_score": 2.0 * len(rows), "exercises": list(rows)}
 
 
@@ -55,12 +63,18 @@ def test_every_status_has_a_mark_and_none_is_forgotten():
 def test_the_named_mistake_comes_first_and_the_pointer_last(shown):
     text = shown(row("double", "failed", "expected 2, received 4", misconception="squared", hint="You squared it."))
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    at = [next(i for i, line in enumerate(lines) if words in line) for words in ("You squared it.", "(squared)", "expected 2", "Read", "climb hint")]
+    at = [
+        next(i for i, line in enumerate(lines) if words in line)
+        for words in ("You squared it.", "(squared)", "expected 2", "Read", "climb hint")
+    ]
     assert at == sorted(at)
 
 
 def test_what_learners_and_lessons_write_is_no_markup(shown):
-    text = shown(row("f[bold]", "failed", "got [red]x[/red] and [/]", misconception="m", hint="[link=x]h[/link]"), row("g", "failed", "[/b]"))
+    text = shown(
+        row("f[bold]", "failed", "got [red]x[/red] and [/]", misconception="m", hint="[link=x]h[/link]"),
+        row("g", "failed", "[/b]"),
+    )
     for words in ("f[bold]", "got [red]x[/red] and [/]", "[link=x]h[/link]", "Twice and [half]"):
         assert words in text
 

@@ -114,7 +114,9 @@ def test_odd_files_get_a_verdict_too(tiny, saves):
         place.unlink()
         place.mkdir()
 
-    done = saves(lambda: place.write_bytes(b"# \xe9\n"), lambda: place.write_text("def broken(:\n"), lambda: place.write_text(""), folder)
+    done = saves(
+        lambda: place.write_bytes(b"# \xe9\n"), lambda: place.write_text("def broken(:\n"), lambda: place.write_text(""), folder
+    )
     text = " ".join(done.out.split())
     assert done.code == 130
     for said in ("is not UTF-8", "SyntaxError", "Is it empty", "is a folder, not a file"):
@@ -131,7 +133,9 @@ class Watch:
         kept = {name: value for name, value in os.environ.items() if name != "WATCHFILES_FORCE_POLLING"}
         environment = kept | {"PYTHONPATH": str(ROOT)}
         pipe = subprocess.PIPE
-        self.process = subprocess.Popen([*CLIMB, "watch", "--json"], cwd=root, env=environment, stdout=pipe, stderr=pipe, text=True)
+        self.process = subprocess.Popen(
+            [*CLIMB, "watch", "--json"], cwd=root, env=environment, stdout=pipe, stderr=pipe, text=True
+        )
         self.lines = Queue()
         threading.Thread(target=lambda: [self.lines.put(line) for line in self.process.stdout], daemon=True).start()
 
@@ -216,14 +220,18 @@ def test_ctrl_c_leaves_the_terminal_as_it_was(real, tmp_path):
         before = termios.tcgetattr(theirs)
         environment = os.environ | {"PYTHONPATH": str(ROOT), "TERM": "xterm-256color"}
         options = {"stdin": theirs, "stdout": theirs, "stderr": theirs, "start_new_session": True}
-        process = subprocess.Popen([*CLIMB, "watch"], cwd=root, env=environment, preexec_fn=lambda: _take_terminal(theirs), **options)
+        process = subprocess.Popen(
+            [*CLIMB, "watch"], cwd=root, env=environment, preexec_fn=lambda: _take_terminal(theirs), **options
+        )
         try:
             said = _read(ours, wanted)
             os.write(ours, b"\x03")
             assert process.wait(20) == 130
             said += _read(ours, "climb: stopped")
             assert termios.tcgetattr(theirs) == before
-            assert said.count("\x1b[?25l") == said.count("\x1b[?25h") and "\x1b[?1049h" not in said  # the cursor is back, no other screen
+            assert (
+                said.count("\x1b[?25l") == said.count("\x1b[?25h") and "\x1b[?1049h" not in said
+            )  # the cursor is back, no other screen
             assert "Traceback" not in said and re.search(r"climb: stopped\s*$", said)
         finally:
             process.kill()
