@@ -62,7 +62,7 @@ def copy_of(reference: EnumerableLM) -> EnumerableLM:
     return policy
 
 
-def train(
+def train_dpo(
     reference: EnumerableLM, reward: Float[Tensor, "answers"], beta: float, updates: int = 200, learning_rate: float = 0.1
 ) -> Run:
     """Minimises the DPO loss over all comparisons, from the reference on. `reward` is the judge's; training sees choices only."""
@@ -93,7 +93,7 @@ def train(
 def main() -> None:
     beta = 0.5
     reference, reward = world()
-    run, target = train(reference, reward, beta), reference.optimum(reward, beta)
+    run, target = train_dpo(reference, reward, beta), reference.optimum(reward, beta)
     print(f"{'update':>8}{'loss':>9}{'accuracy':>10}{'reward':>9}{'KL':>8}{'distance to pi*':>18}")
     for at in (0, 1, 2, 5, 10, -1):
         row = f"{run.loss[at]:9.4f}{run.accuracy[at]:10.3f}{run.reward[at]:9.3f}{run.kl[at]:8.3f}{run.distance[at]:18.1e}"

@@ -221,7 +221,7 @@ def run_bug(bug, averaged):
     try:
         if averaged:
             bug.answer_log_probs = lambda lm: mended(lm) / lm.lengths
-        return bug.train(reference, reward, 0.5)
+        return bug.train_dpo(reference, reward, 0.5)
     finally:
         bug.answer_log_probs = mended
 

@@ -430,7 +430,7 @@ def test_ipos_optimum_tilts_by_the_probability_of_winning(beta):
 
 def test_the_mended_run_ends_at_the_optimum_and_the_untouched_one_does_not(untouched):
     reference_lm, reward = bug.world()
-    mended, wrong = bug.train(reference_lm, reward, 0.5), untouched.train(reference_lm, reward, 0.5)
+    mended, wrong = bug.train_dpo(reference_lm, reward, 0.5), untouched.train_dpo(reference_lm, reward, 0.5)
     assert mended.distance[-1] < 1e-4 and wrong.distance[-1] > 0.2
     assert wrong.loss[0] == pytest.approx(math.log(2), abs=EXACT)
     assert wrong.loss[-1] == pytest.approx(mended.loss[-1], abs=1e-5)  # loss and accuracy look perfect
@@ -532,7 +532,7 @@ def test_the_measured_numbers_of_the_text(figures):
 
 
 def test_the_figures_run_the_bug_as_the_learner_finds_it(figures, untouched):
-    mine, theirs = figures.run_bug(bug, averaged=True), untouched.train(*bug.world(), 0.5)
+    mine, theirs = figures.run_bug(bug, averaged=True), untouched.train_dpo(*bug.world(), 0.5)
     assert mine.loss == pytest.approx(theirs.loss, abs=EXACT) and mine.kl == pytest.approx(theirs.kl, abs=EXACT)
 
 

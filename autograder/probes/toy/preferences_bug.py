@@ -11,7 +11,7 @@ def training(module, vocabulary, length, logits, reward, beta):
     with torch.no_grad():
         reference.model.logits.copy_(logits)
     reference = reference.frozen()
-    run = module.train(reference, reward, beta)
+    run = module.train_dpo(reference, reward, beta)
     curves = {name: float(getattr(run, name)[-1]) for name in ("loss", "accuracy", "reward", "kl")}
     return {
         "policy": run.policy.probs(),

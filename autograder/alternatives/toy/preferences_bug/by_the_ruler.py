@@ -14,8 +14,8 @@ def answer_log_probs(lm):
     return lm.log_probs()
 
 
-_train = train  # noqa: F821, the file's own
+_train_dpo = train_dpo  # noqa: F821, the file's own
 
 
-def train(reference, reward, beta, updates=250, learning_rate=0.1):
-    return _train(reference, reward, beta, updates, learning_rate)
+def train_dpo(reference, reward, beta, updates=250, learning_rate=0.1):
+    return _train_dpo(reference, reward, beta, updates, learning_rate)
