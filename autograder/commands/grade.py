@@ -37,7 +37,10 @@ def grade(
     lessons: Optional[str] = typer.Option(None, "--lessons", metavar="L", help="Only these: 1-3 or 1,2,5. Left out: all."),
     as_json: bool = typer.Option(False, "--json", help="Print all results as JSON lines and nothing else."),
 ) -> None:  # fmt: skip
-    """Grade submissions. Stopped or repeated, it goes on where it was: only what changed is graded again."""
+    """Grade what students handed in, on hidden cases, in a sandbox.
+
+    Stopped or repeated, it goes on where it was: only what changed is graded again.
+    """
     from autograder.cli import UsageProblem
     from autograder.commands.release import lessons_named, need_solutions
     from autograder.grading.submissions import read_submissions

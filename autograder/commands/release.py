@@ -23,7 +23,10 @@ def release(
     directory: Path = typer.Argument(..., metavar="DIR", help="Where to write it: an empty or new folder."),
     lessons: Optional[str] = typer.Option(None, "--lessons", metavar="L", help="Only these: 1-3 or 1,2,5. Left out: all."),
 ) -> None:
-    """Write what students get: skeletons, lessons and a grader without solutions."""
+    """Write the folder that students get, without solutions.
+
+    Skeletons, lessons, given code, and a grader that knows the answers of the public seed as data alone.
+    """
     from rich.markup import escape
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
