@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from .enumerable import EnumerableLM
+from .run_folder import one_thread
 
 USES = {"toy.kl": ["kl_reward"], "toy.preferences": ["dpo_loss"], "toy.ppo": ["gae", "clipped_surrogate"]}
 TITLE = "Six ways to one optimum"
@@ -239,6 +240,11 @@ def run(config: Config, lessons: SimpleNamespace, folder, progress: Callable[[st
 
     Resumed, it keeps the algorithms that were finished and trains the others anew: the same numbers, since all seeds are fixed.
     """
+    with one_thread():
+        return _run(config, lessons, folder, progress, resume)
+
+
+def _run(config: Config, lessons: SimpleNamespace, folder, progress: Callable[[str, int, int], None], resume: bool) -> dict:
     task, started = Task(config), time.perf_counter()
     rows = folder.metrics() if resume else []
     finished = {row["algorithm"] for row in rows if row["step"] == config.updates}
