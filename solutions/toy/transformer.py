@@ -160,11 +160,11 @@ class TinyGPT(nn.Module):
         mask: Bool[Tensor, "batch past+time"] | None = None,
         cache: list[LayerCache] | None = None,
     ) -> Float[Tensor, "batch time vocabulary"]:
-        """logits[:, t]: of the token that comes after tokens[:, t], given it and all before it (eq. 7.8).
+        """logits[:, t]: of the token that comes after tokens[:, t], given it and all before it (eq. 7.9).
 
         x = token + position vectors; the blocks in order; the last norm; inner products with every token's vector.
         mask: True on real tokens; None: all are. The position of a real token is the number of real tokens before it in its row:
-        0, 1, 2, ... wherever the padding stands (eq. 7.9). What comes out at padding has no meaning, but is finite.
+        0, 1, 2, ... wherever the padding stands (eq. 7.10). What comes out at padding has no meaning, but is finite.
         cache: from `new_cache`, one entry a block: tokens are those after the past = cache[0].past ones it has read. mask covers
         all past + time tokens. Positions go on where they stopped. The logits, (batch, time, vocabulary), are those that one pass
         over everything would give for these tokens.
@@ -255,7 +255,7 @@ def pretrain(
 def next_token_distribution(
     logits: Float[Tensor, "*batch vocabulary"], temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
 ) -> Float[Tensor, "*batch vocabulary"]:
-    """The log-probabilities of the distribution that is sampled from (eq. 7.18 to 7.20): rows whose exponentials sum to 1.
+    """The log-probabilities of the distribution that is sampled from (eq. 7.14, 7.16, 7.17): rows whose exponentials sum to 1.
 
     In this order, each row by itself:
     1. the logits are divided by the temperature;
@@ -309,7 +309,7 @@ def completion_log_probs(
     top_k: int | None = None,
     top_p: float | None = None,
 ) -> Float[Tensor, "batch time-1"]:
-    """The log-probability with which each sampled token was drawn, and 0 for all others (eq. 7.22).
+    """The log-probability with which each sampled token was drawn, and 0 for all others (eq. 7.18).
 
     sampled: True on the tokens that `sample_next` drew with this temperature, top_k and top_p (the end token included); False on
     prompts and padding. Entry [b, t] is about tokens[b, t + 1], which logits[b, t] speak of; so the sum of a row is the
