@@ -161,7 +161,8 @@ def value_clip_numbers():
         loss = ppo.clipped_value_loss(value, old, goal, torch.ones(1, 1, dtype=torch.bool), 0.2)
         loss.backward()
         plain, near = (1.5 - target) ** 2, (1.2 - target) ** 2
-        found[f"value clip, return {target}"] = f"| {target:g} | {plain:.2f} | {near:.2f} | {2 * loss.item():.2f} | {value.grad.item():g} |"
+        larger = f"{2 * loss.item():.2f} | {value.grad.item():g}"
+        found[f"value clip, return {target}"] = f"| {target:g} | {plain:.2f} | {near:.2f} | {larger} |"
     return found
 
 
@@ -185,9 +186,10 @@ def optimum_numbers(world):
     values = world.values(world.ruler.target.exp(), rewards)
     errors, _ = ppo.gae(rewards, values[world.nodes], world.mask, 1.0, 0.0)
     assert float(errors.abs().max()) < 1e-9  # float64 sums of a few terms of size 1 to 10
-    start, _ = ppo.gae(world.rewards(world.log_probs, BETA), world.values(world.probs, world.rewards(world.log_probs, BETA))[world.nodes],
-                       world.mask, 1.0, 0.0)  # fmt: skip
-    return {"value of the start": f"V(start) = {float(values[0]):.4f}", "TD errors before training": f"up to {float(start.abs().max()):.2f}"}
+    before = world.rewards(world.log_probs, BETA)
+    start, _ = ppo.gae(before, world.values(world.probs, before)[world.nodes], world.mask, 1.0, 0.0)
+    largest = f"up to {float(start.abs().max()):.2f}"
+    return {"value of the start": f"V(start) = {float(values[0]):.4f}", "TD errors before training": largest}
 
 
 def lambda_numbers(world):
@@ -243,6 +245,7 @@ def batch_numbers(both):
     clipped, free = both
     at = int(free[1].argmax())
     return {
+        "the first step": f"promises {free[0][1] - free[0][0]:.2f} and brings {free[1][1] - free[1][0]:.2f}",
         "promise without clip": f"{free[0][-1]:.2f}",
         "objective without clip": f"{free[1][-1]:.2f}",
         "best without clip": f"{free[1][at]:.2f} after {at} steps",
@@ -294,7 +297,8 @@ def measured_numbers(found):
         numbers[f"tv, {name}"] = f"{np.median(tail):.3f} | {found[name].rows[-1]['tv']:.4f}"
     for lam in (0.0, 0.95, 1.0):
         lines = found[f"lambda {lam:g}"].rows
-        numbers[f"lambda {lam:g}"] = f"| {lam:g} | " + " | ".join(f"{lines[step]['objective']:.2f}" for step in (2, 5, 10, 20)) + " |"
+        after = " | ".join(f"{lines[step]['objective']:.2f}" for step in (2, 5, 10, 20))
+        numbers[f"lambda {lam:g}"] = f"| {lam:g} | {after} |"
     for name in ("clipped", "not clipped"):
         ends = [one.rows[-1] for one in found[f"16 epochs, {name}"]]
         objective, reward = (np.median([end[key] for end in ends]) for key in ("objective", "exact_reward"))
@@ -319,8 +323,9 @@ def bug_numbers(bug):
     assert all(right[step]["reward"] < lines[step - 1][1]["reward"] for step in (1, 2))  # "even faster than a right program"
     for step in (1, 2, 5, 10, 20, 30):
         line, exact = lines[step - 1]
+        ratios = f"{line['least']:.2f} to {line['largest']:.2f}"
         found[f"bug, update {step}"] = (
-            f"| {step} | {exact['reward']:.2f} | {exact['objective']:.2f} | {exact['tv']:.2f} | {line['least']:.2f} to {line['largest']:.2f} |"
+            f"| {step} | {exact['reward']:.2f} | {exact['objective']:.2f} | {exact['tv']:.2f} | {ratios} |"
         )
     return found
 
@@ -328,7 +333,11 @@ def bug_numbers(bug):
 def bug_run(bug, seed=1):
     reference = reference_policy()
     policy, value, ruler, lines = copy.deepcopy(reference).requires_grad_(True), ValueTable(), Ruler(reference, BETA), []
-    bug.train_writer(policy, value, reference, sampler(seed), after_update=lambda line: lines.append((line, ruler.measure(policy))))
+
+    def note(line):
+        lines.append((line, ruler.measure(policy)))
+
+    bug.train_writer(policy, value, reference, sampler(seed), after_update=note)
     return lines
 
 
@@ -376,7 +385,8 @@ def draw_gae(world):
     steps = np.arange(1, 21)
     for lam, colour in ((0.5, "tab:red"), (0.8, "tab:orange"), (0.95, "tab:blue")):
         weights.plot(steps, (1 - lam) * lam ** (steps - 1), "o-", ms=4, color=colour, label=f"λ = {lam}")
-    weights.set(xlabel="k", ylabel="weight of the k-step advantage", title="What λ mixes (a long sentence)", xticks=[1, 5, 10, 15, 20])
+    weights.set(xlabel="k", ylabel="weight of the k-step advantage", xticks=[1, 5, 10, 15, 20])
+    weights.set_title("What λ mixes (a long sentence)")
     weights.legend(fontsize=9)
     grid = tuple(np.linspace(0, 1, 41))
     colours = {"no values": "tab:gray", "half the value": "tab:orange", "true values": "tab:green"}
@@ -384,7 +394,8 @@ def draw_gae(world):
         bias.plot(grid, [among[lam][0] for lam in grid], color=colours[name], lw=2, label=name)
         variance.plot(grid, [among[lam][1] for lam in grid], color=colours[name], lw=2, label=name)
     bias.set(xlabel="λ", ylabel="squared bias / squared gradient", title="Bias of the gradient, exactly")
-    variance.set(xlabel="λ", ylabel="variance / squared gradient", title="Variance of one sentence's gradient, exactly", ylim=(0, None))
+    variance.set(xlabel="λ", ylabel="variance / squared gradient", ylim=(0, None))
+    variance.set_title("Variance of one sentence's gradient, exactly")
     bias.legend(fontsize=9)
     for axes in (weights, bias, variance):
         axes.grid(alpha=0.2)
@@ -400,7 +411,7 @@ def draw_one_batch(both):
         axes.axhline(objective[0], color="gray", lw=0.8, ls=":")
         axes.set(title=title, xlabel="gradient steps on the same 256 sentences")
         axes.grid(alpha=0.2)
-        axes.legend(fontsize=9, loc="upper left")
+        axes.legend(fontsize=9, loc="upper right")
     figure.axes[0].set_ylabel("units of reward")
     figure.axes[0].set_ylim(-1.0, 4.0)
     return figure
@@ -449,8 +460,8 @@ def draw_bug(bug):
     steps = np.arange(1, len(lines) + 1)
     left.plot(steps, [line["reward"] for line, _ in lines], color="tab:green", lw=2, label="reward, as the file logs it")
     left.set(xlabel="update", ylabel="mean score of the rollout", title="The reward rises")
-    right.fill_between(steps, [line["least"] for line, _ in lines], [line["largest"] for line, _ in lines], color="tab:purple", alpha=0.35,
-                       label="ratios of the tokens after the update")  # fmt: skip
+    least, largest = ([line[name] for line, _ in lines] for name in ("least", "largest"))
+    right.fill_between(steps, least, largest, color="tab:purple", alpha=0.35, label="ratios of the tokens after the update")
     right.axhspan(0.8, 1.2, color="tab:gray", alpha=0.4, label="the interval of the clip")
     right.axhline(1, color="black", lw=0.6)
     right.set(xlabel="update", ylabel="new / old probability", yscale="log", title="The tokens move")
@@ -487,7 +498,8 @@ def main():
     world, bug = World(), planted()
     both = (one_batch(0.2), one_batch(1e9))
     numbers = exact_numbers(world) | batch_numbers(both) | bug_numbers(bug)
-    for name, figure in (("clip", draw_clip()), ("gae", draw_gae(world)), ("one_batch", draw_one_batch(both)), ("bug", draw_bug(bug))):
+    pictures = {"clip": draw_clip(), "gae": draw_gae(world), "one_batch": draw_one_batch(both), "bug": draw_bug(bug)}
+    for name, figure in pictures.items():
         save(figure, name)
     if "--quick" not in sys.argv:
         found = measure()

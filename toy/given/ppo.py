@@ -37,7 +37,7 @@ class PPOConfig:
     """The settings of PPO. Raises ValueError, naming the field, for one that makes no sense."""
 
     batch_size: int = setting(512, "Sentences in a rollout.")
-    minibatch_size: int = setting(512, "Sentences in one optimizer step: rows of the rollout in their order, the last may be fewer.")
+    minibatch_size: int = setting(512, "Sentences in one optimizer step: rows of the rollout in order, the last may be fewer.")
     epochs: int = setting(4, "How often each rollout is gone through.")
     gamma: float = setting(1.0, "Discount of the next token's reward.")
     lam: float = setting(0.95, "Lambda of generalized advantage estimation.")
@@ -85,7 +85,8 @@ def require_padding_last(mask: Tensor) -> None:
 def require_per_row(name: str, tensor: Tensor, mask: Tensor) -> None:
     """Raises ValueError unless there is one number for each row of the mask."""
     if tensor.shape != mask.shape[:1]:
-        raise ValueError(f"{name}: expected shape {tuple(mask.shape[:1])}, one number a row, received shape {tuple(tensor.shape)}")
+        expected = f"shape {tuple(mask.shape[:1])}, one number a row"
+        raise ValueError(f"{name}: expected {expected}, received shape {tuple(tensor.shape)}")
 
 
 def require_positive(name: str, number: float) -> None:

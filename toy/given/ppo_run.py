@@ -104,8 +104,10 @@ def draw(rows: list[dict[str, Any]], ruler: Ruler):
     return figure
 
 
-def run(config: Config, lessons: SimpleNamespace, folder, progress: Callable[[str, int, int], None], resume: bool = False) -> dict:
-    """Trains, writes the run's folder, returns the summary. A run takes seconds: resumed, it begins anew, with the same numbers."""
+def run(
+    config: Config, lessons: SimpleNamespace, folder, progress: Callable[[str, int, int], None], resume: bool = False
+) -> dict:
+    """Trains, writes the run's folder, returns the summary. A run takes seconds: resumed, it begins anew, to the same numbers."""
     folder.keep_metrics([])
     started = time.perf_counter()
 
@@ -127,7 +129,8 @@ def told(summary: dict) -> list[str]:
     """The summary as lines for a terminal."""
     return [
         f"reward     {summary['reward_before']:.3f} -> {summary['reward_after']:.3f}   (expected score, exact)",
-        f"objective  {summary['objective']:.4f} of at most {summary['best_objective']:.4f}   (minus beta KL, {summary['kl']:.3f} nats)",
+        f"objective  {summary['objective']:.4f} of at most {summary['best_objective']:.4f}"
+        f"   (minus beta KL, {summary['kl']:.3f} nats)",
         f"total variation to the optimum {summary['tv']['PPO']:.1e}",
         *(f"  {probability:.3f}  {sentence}" for sentence, probability in summary["likeliest"].items()),
     ]

@@ -45,11 +45,13 @@ def sentence_text(sentence: tuple[int, ...]) -> str:
 
 
 def shift_right(tokens: Int[Tensor, "batch time"]) -> Int[Tensor, "batch time"]:
-    """What a model reads to say `tokens`: the start token 0, then all of them but the last. Its position t answers for tokens[:, t]."""
+    """What a model reads to say `tokens`: the start token 0, then all but the last. Its position t answers for tokens[:, t]."""
     return nn.functional.pad(tokens[:, :-1], (1, 0), value=0)
 
 
-def log_probs_of(tokens: Int[Tensor, "batch time"], logits: Float[Tensor, "batch time vocabulary"]) -> Float[Tensor, "batch time"]:
+def log_probs_of(
+    tokens: Int[Tensor, "batch time"], logits: Float[Tensor, "batch time vocabulary"]
+) -> Float[Tensor, "batch time"]:
     """log softmax(logits[b, t])[tokens[b, t]]: the log-probability of each token, in nats, for logits of its own position."""
     return torch.log_softmax(logits, -1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
 
@@ -102,7 +104,8 @@ def reference_policy(length: int = LENGTH) -> TabularLM:
     """How people here write, before any training: moods last, nobody likes to repeat a word, and sentences tend to end.
 
     The logit of a word is 0.8 more after a word of the same sign and 0.8 less after one of the other, and 1 less if it was said
-    before; the logit of END is the number of words so far, minus 1. Frozen; `copy.deepcopy(...).requires_grad_(True)` starts a policy.
+    before; the logit of END is the number of words so far, minus 1. It is frozen: a policy is
+    `copy.deepcopy(reference).requires_grad_(True)`.
     """
     model = TabularLM(VOCABULARY, length).requires_grad_(False)
     prefixes: list[tuple[tuple[int, ...], int]] = [((), 0)]

@@ -66,8 +66,8 @@ class RealTokensAlike(Check):
         return answer(mean=np.mean(values[mask]), gradients={"values": mask / mask.sum()})
 
     mistakes = [
-        edit("padding-scored", "Padded positions count in your mean: `(values * mask).mean()` divides by all positions. Divide by "
-             "the number of real tokens, mask.sum().",
+        edit("padding-scored", "Padded positions count in your mean: `(values * mask).mean()` divides by all positions. Divide "
+             "by the number of real tokens, mask.sum().",
              {"return (values * mask).sum() / mask.sum()": "return (values * mask).mean()"}),
         edit("mask-ignored", "The mask has no effect: what stands at padded positions enters your mean.",
              {"return (values * mask).sum() / mask.sum()": "return values.mean()"}),
@@ -170,8 +170,8 @@ class RewardOfEveryToken(Check):
              {"-kl_coef * (log_probs - ref_log_probs) * mask": "kl_coef * (log_probs - ref_log_probs) * mask"}),
         edit("score-on-padding", "The score stands in the last column, which in a short row is padding. It belongs to the last "
              "real token.", {"position == mask.sum(dim=1, keepdim=True) - 1": "position == mask.shape[1] - 1 + 0 * mask.sum()"}),
-        edit("last-off-by-one", "The score stands one place behind the last real token. With n real tokens the last one has index "
-             "n - 1.", {"position == mask.sum(dim=1, keepdim=True) - 1": "position == mask.sum(dim=1, keepdim=True)"}),
+        edit("last-off-by-one", "The score stands one place behind the last real token. With n real tokens the last one has "
+             "index n - 1.", {"position == mask.sum(dim=1, keepdim=True) - 1": "position == mask.sum(dim=1, keepdim=True)"}),
         edit("score-everywhere", "Every token gets the score, so a sentence of n tokens is paid n times. Only the last real one "
              "gets it.", {"scores.unsqueeze(1) * last": "scores.unsqueeze(1) * mask"}),
         edit("score-replaces-kl", "At the last real token the score stands in the place of the KL term. It is added to it.",
@@ -179,11 +179,11 @@ class RewardOfEveryToken(Check):
               "torch.where(last, scores.unsqueeze(1), -kl_coef * (log_probs - ref_log_probs) * mask)"}),
         edit("kl-prompt", "Padded positions pay a KL penalty too. Only real tokens do.",
              {"(log_probs - ref_log_probs) * mask +": "(log_probs - ref_log_probs) +"}),
-        edit("kl-summed-at-the-end", "The whole sentence's KL is charged to its last token. The total is right, but each token is "
-             "to pay for itself: then credit goes where it is due.",
+        edit("kl-summed-at-the-end", "The whole sentence's KL is charged to its last token. The total is right, but each token "
+             "is to pay for itself: then credit goes where it is due.",
              {"(log_probs - ref_log_probs) * mask +": "((log_probs - ref_log_probs) * mask).sum(1, keepdim=True) * last +"}),
-        edit("k3-in-reward", "This is k3, ratio - 1 - log ratio. In the reward the plain log-ratio (k1) has the exact gradient of "
-             "the KL (lesson 4).",
+        edit("k3-in-reward", "This is k3, ratio - 1 - log ratio. In the reward the plain log-ratio (k1) has the exact gradient "
+             "of the KL (lesson 4).",
              {"(log_probs - ref_log_probs) * mask +":
               "((ref_log_probs - log_probs).exp() - 1 - (ref_log_probs - log_probs)) * mask +"}),
         edit("kl-coef-on-the-score", "`kl_coef` also multiplies the score. It is the price of a nat, nothing else.",
@@ -248,22 +248,24 @@ class Advantages(Check):
     def td_targets(self, rewards, values, mask, gamma, lam, bootstrap=None):
         from .ppo_replay import gae
 
-        return self.answer(gae(rewards, values, mask, gamma, lam, bootstrap)[0], gae(rewards, values, mask, gamma, 0.0, bootstrap)[1])
+        advantages, _ = gae(rewards, values, mask, gamma, lam, bootstrap)
+        return self.answer(advantages, gae(rewards, values, mask, gamma, 0.0, bootstrap)[1])
 
     @mistake("returns-without-lambda", "Your returns are plain discounted sums of rewards, whatever lambda. They are A + V: the "
              "same only for lambda 1.")  # fmt: skip
     def monte_carlo(self, rewards, values, mask, gamma, lam, bootstrap=None):
         from .ppo_replay import gae
 
-        return self.answer(gae(rewards, values, mask, gamma, lam, bootstrap)[0], gae(rewards, values, mask, gamma, 1.0, bootstrap)[1])
+        advantages, _ = gae(rewards, values, mask, gamma, lam, bootstrap)
+        return self.answer(advantages, gae(rewards, values, mask, gamma, 1.0, bootstrap)[1])
 
     mistakes = [
         edit("gae-leaks", "The value behind the last real token is read from the padding. There the sentence is over: V is 0 (or "
              "the bootstrap value).",
              {"next_value = torch.where(real, values[:, t], next_value)  # on padding still the value behind the end":
               "next_value = values[:, t]"}),
-        edit("gae-sum-leaks", "The running sum starts in the padding, so TD errors from behind the end flow into the sentence. At "
-             "padded positions A is 0.",
+        edit("gae-sum-leaks", "The running sum starts in the padding, so TD errors from behind the end flow into the sentence. "
+             "At padded positions A is 0.",
              {"advantage = (delta + gamma * lam * advantage) * real": "advantage = delta + gamma * lam * advantage",
               "return advantages, (advantages + values) * mask": "return advantages * mask, (advantages + values) * mask"}),
         edit("mask-ignored", "The mask has no effect on the recursion: values and rewards of padding are taken for more tokens.",
@@ -373,8 +375,8 @@ class ZeroAndOne(Check):
              {"real = x[mask]": "real = x.flatten()"}),
         edit("padding-not-zero", "At padded positions the result is not 0.",
              {"/ real.std(correction=0) * mask": "/ real.std(correction=0)"}),
-        edit("unbiased-deviation", "You divide by the unbiased deviation (N - 1, torch's own default). Here it is the biased one: "
-             "`correction=0`.", {"/ real.std(correction=0) * mask": "/ real.std() * mask"}),
+        edit("unbiased-deviation", "You divide by the unbiased deviation (N - 1, torch's own default). Here it is the biased "
+             "one: `correction=0`.", {"/ real.std(correction=0) * mask": "/ real.std() * mask"}),
         edit("epsilon-in-denominator", "Something small is added to the deviation, so that an x of small scale comes out too "
              "small. The one case that needs a guard is that all entries are equal.",
              {"/ real.std(correction=0) * mask": "/ (real.std(correction=0) + 1e-8) * mask"}),
@@ -382,8 +384,8 @@ class ZeroAndOne(Check):
              {"return (x - real.mean()) / real.std": "return x / real.std"}),
         edit("whitened-by-row", "Each row is whitened by itself. Mean and deviation are those of the whole batch.",
              {"return (x - real.mean()) / real.std(correction=0) * mask":
-              "mean = (x * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True)\n"
-              "    return (x - mean) / (((x - mean) ** 2 * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True)).sqrt() * mask"}),
+              "mean = (x * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True)\n    return (x - mean) / (((x - mean) ** 2 * "
+              "mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True)).sqrt() * mask"}),
         edit("in-place", "`x` itself is changed. Make a new tensor.",
              {"return (x - real.mean()) / real.std(correction=0) * mask":
               "return x.sub_(real.mean()).div_(real.std(correction=0)).mul_(mask)"}),
@@ -418,8 +420,8 @@ class FourQuadrants(Check):
     def cases(self, rng):
         for ratio in (1.5, 0.5):
             for advantage in (1.0, -1.0):
-                yield {"log_probs": np.log([[0.4 * ratio]]), "old_log_probs": np.log([[0.4]]), "advantages": np.array([[advantage]]),
-                       "mask": mask_of([1], 1), "clip": 0.2}  # fmt: skip
+                yield {"log_probs": np.log([[0.4 * ratio]]), "old_log_probs": np.log([[0.4]]),
+                       "advantages": np.array([[advantage]]), "mask": mask_of([1], 1), "clip": 0.2}  # fmt: skip
         for same in (True, False):
             for case, clip in list(zip(log_prob_batches(rng), (0.1, 0.2, 0.3)))[1:]:
                 yield {**case, "advantages": rng.normal(size=case["mask"].shape), "clip": clip, "same": same}
@@ -429,7 +431,7 @@ class FourQuadrants(Check):
 
         ratio = np.exp(np.zeros_like(log_probs) if same else log_probs - old_log_probs)
         gain, slope = surrogate(ratio, advantages, clip)
-        gradients = {"log_probs": -slope * ratio * mask / mask.sum(), "advantages": np.zeros(mask.shape)}
+        gradients = {"log_probs": 0.0 - slope * ratio * mask / mask.sum(), "advantages": np.zeros(mask.shape)}
         if not same:
             gradients["old_log_probs"] = np.zeros(mask.shape)
         return answer(loss=-np.mean(gain[mask]), gradients=gradients)
@@ -438,13 +440,13 @@ class FourQuadrants(Check):
         edit("clip-max", "You take the larger of the two terms. PPO takes the smaller, whatever the sign of the advantage: the "
              "loss must never look better than the unclipped one.", {MINIMUM: MINIMUM.replace("minimum", "maximum")}),
         edit("clip-max-for-negative", "For negative advantages you take the larger of the two terms. Then a bad token's "
-             "probability is pushed down without end, and one that rose is not brought back. It is the smaller one for both signs.",
-             {MINIMUM: f"torch.where(advantages < 0, {MINIMUM.replace('minimum', 'maximum')}, {MINIMUM})"}),
-        edit("clip-only", "Only the clipped term is there. Then a ratio that went the wrong way (a good token that became rare, a "
-             "bad one that became frequent) has no gradient to bring it back: take the smaller of both terms.",
+             "probability is pushed down without end, and one that rose is not brought back. It is the smaller one for both "
+             "signs.", {MINIMUM: f"torch.where(advantages < 0, {MINIMUM.replace('minimum', 'maximum')}, {MINIMUM})"}),
+        edit("clip-only", "Only the clipped term is there. Then a ratio that went the wrong way (a good token that became "
+             "rare, a bad one that became frequent) has no gradient to bring it back: take the smaller of both terms.",
              {MINIMUM: "ratio.clamp(1 - clip, 1 + clip) * advantages"}),
-        edit("no-clip", "Nothing is clipped: this is the plain importance-sampled surrogate, whose ratios run away in later epochs.",
-             {MINIMUM: "ratio * advantages"}),
+        edit("no-clip", "Nothing is clipped: this is the plain importance-sampled surrogate, whose ratios run away in later "
+             "epochs.", {MINIMUM: "ratio * advantages"}),
         edit("clip-the-log-ratio", "You clip the log-ratio to [-clip, clip]. It is the ratio that is clipped, to "
              "[1 - clip, 1 + clip].",
              {MINIMUM: "torch.minimum(ratio * advantages, ratio.log().clamp(-clip, clip).exp() * advantages)"}),
@@ -476,8 +478,8 @@ class FourQuadrants(Check):
 @check("clipped_surrogate", points=0.5, section="6.8")
 class SurrogateRefuses(Refuses):
     def cases(self, rng):
-        good = {"log_probs": rng.normal(size=(2, 3)), "old_log_probs": rng.normal(size=(2, 3)), "advantages": rng.normal(size=(2, 3)),
-                "mask": mask_of([2, 3], 3), "clip": 0.2}  # fmt: skip
+        good = {name: rng.normal(size=(2, 3)) for name in ("log_probs", "old_log_probs", "advantages")}
+        good |= {"mask": mask_of([2, 3], 3), "clip": 0.2}
         for argument, bad in (("clip", 0.0), ("clip", -0.2), ("advantages", np.ones((2, 1))), ("old_log_probs", np.ones((1, 3))),
                               ("mask", mask_of([0, 0], 3))):  # fmt: skip
             yield {"function": "clipped_surrogate", "good": good, "argument": argument, "bad": bad}
@@ -503,8 +505,8 @@ class LargerError(Check):
     tolerance = EXACT
 
     def cases(self, rng):
-        yield {"values": np.array([[1.0]]), "old_values": np.array([[0.0]]), "returns": np.array([[2.0]]), "mask": mask_of([1], 1),
-               "clip": 0.5}  # fmt: skip
+        yield {"values": np.array([[1.0]]), "old_values": np.array([[0.0]]), "returns": np.array([[2.0]]),
+               "mask": mask_of([1], 1), "clip": 0.5}  # fmt: skip
         yield {"values": np.array([[1.0, 1.0]]), "old_values": np.array([[0.0, 0.0]]), "returns": np.array([[0.9, -2.0]]),
                "mask": mask_of([2], 2), "clip": 0.5}  # fmt: skip
         for case, clip in list(zip(batches(rng, "values", "old_values", "returns"), (0.2, 0.5, 1.0)))[1:]:
@@ -518,20 +520,23 @@ class LargerError(Check):
         return answer(loss=np.mean(errors[mask]) / 2, gradients={**gradients, "values": slope / 2 * mask / mask.sum()})
 
     mistakes = [
-        edit("value-clip-of-means", "You average first and take the larger of two means. The larger error is taken token by token.",
+        edit("value-clip-of-means", "You average first and take the larger of two means. The larger error is taken token by "
+             "token.",
              {ERRORS: "errors = 0.0",
               "return 0.5 * masked_mean(errors, mask)":
-              "return 0.5 * torch.maximum(masked_mean((values - returns) ** 2, mask), masked_mean((near - returns) ** 2, mask))"}),
-        edit("value-clip-min", "You take the smaller error. The larger one is taken: the loss is pessimistic, as the policy's is.",
-             {ERRORS: ERRORS.replace("maximum", "minimum")}),
-        edit("clip-only", "Only the clipped error is there: a value that overshot by more than `clip` has no gradient to bring it "
-             "back.", {ERRORS: "errors = (near - returns) ** 2"}),
+              "return 0.5 * torch.maximum(masked_mean((values - returns) ** 2, mask), "
+              "masked_mean((near - returns) ** 2, mask))"}),
+        edit("value-clip-min", "You take the smaller error. The larger one is taken: the loss is pessimistic, as the policy's "
+             "is.", {ERRORS: ERRORS.replace("maximum", "minimum")}),
+        edit("clip-only", "Only the clipped error is there: a value that overshot by more than `clip` has no gradient to bring "
+             "it back.", {ERRORS: "errors = (near - returns) ** 2"}),
         edit("no-clip", "Nothing is clipped: this is the plain squared error.", {ERRORS: "errors = (values - returns) ** 2"}),
         edit("clip-around-zero", "The value itself is clipped to [-clip, clip]. Its distance from the old value is.",
              {NEAR: "near = values.clamp(-clip, clip)"}),
         edit("clip-the-wrong-thing", "You clip the error. What is clipped is how far the value has moved from the old one.",
              {ERRORS: "errors = (values - returns).clamp(-clip, clip) ** 2"}),
-        edit("half-missing", "The factor 1/2 is missing.", {"return 0.5 * masked_mean(errors, mask)": "return masked_mean(errors, mask)"}),
+        edit("half-missing", "The factor 1/2 is missing.",
+             {"return 0.5 * masked_mean(errors, mask)": "return masked_mean(errors, mask)"}),
         edit("flipped-sign", "The sign is turned: a squared error is to be small.",
              {"return 0.5 * masked_mean(errors, mask)": "return -0.5 * masked_mean(errors, mask)"}),
         edit("padding-scored", "Padded positions enter the mean. Average over real tokens.",
@@ -574,10 +579,11 @@ class DistanceMoved(Check):
         return answer(kl=np.mean(np.expm1(log_ratio) - log_ratio))
 
     mistakes = [
-        edit("k3-inverted", "The ratio in k3 is upside down. The tokens come from the old policy, so it is new over old; inverted, "
-             "the mean is not KL(old||new) but chi-square minus it.", {KL: "masked_mean((-log_ratio).exp() - 1 + log_ratio, mask)"}),
-        edit("k1-for-k3", "This is k1, the mean of -log rho. It has the right mean, but its terms may be negative and so may your "
-             "answer; asked for is k3.", {KL: "masked_mean(-log_ratio, mask)"}),
+        edit("k3-inverted", "The ratio in k3 is upside down. The tokens come from the old policy, so it is new over old; "
+             "inverted, the mean is not KL(old||new) but chi-square minus it.",
+             {KL: "masked_mean((-log_ratio).exp() - 1 + log_ratio, mask)"}),
+        edit("k1-for-k3", "This is k1, the mean of -log rho. It has the right mean, but its terms may be negative and so may "
+             "your answer; asked for is k3.", {KL: "masked_mean(-log_ratio, mask)"}),
         edit("k1-sign", "This is the mean of +log rho, whose expectation is minus the KL: the tokens come from the old policy.",
              {KL: "masked_mean(log_ratio, mask)"}),
         edit("k2-for-k3", "This is k2, half the squared log-ratio: close for small steps, but biased. Asked for is k3.",
@@ -598,7 +604,7 @@ class ShareOutside(Check):
     def cases(self, rng):
         ratios = np.array([[1.0, 1.3, 0.7, 0.81, 0.82, 0.83, 1.24]])
         yield {"log_probs": np.log(ratios), "old_log_probs": np.zeros((1, 7)), "mask": mask_of([7], 7), "clip": 0.2}
-        on_the_edge = {"log_probs": np.log([[0.5]]), "old_log_probs": np.log([[0.25]]), "clip": 1.0}  # 2 is not further than 1 from 1
+        on_the_edge = {"log_probs": np.log([[0.5]]), "old_log_probs": np.log([[0.25]]), "clip": 1.0}  # 2 is 1 away from 1
         yield {**on_the_edge, "mask": mask_of([1], 1)}
         for case, clip in zip(log_prob_batches(rng), (0.1, 0.2, 0.3)):
             yield {**case, "clip": clip}
@@ -612,7 +618,8 @@ class ShareOutside(Check):
              {OUTSIDE: "outside = ratio > 1 + clip"}),
         edit("log-ratio-for-ratio", "You compare the log-ratio with `clip`. Outside are ratios further than `clip` from 1.",
              {OUTSIDE: "outside = ratio.log().abs() > clip"}),
-        edit("share-inside", "This is the share of ratios inside the interval.", {OUTSIDE: "outside = (ratio - 1).abs() <= clip"}),
+        edit("share-inside", "This is the share of ratios inside the interval.",
+             {OUTSIDE: "outside = (ratio - 1).abs() <= clip"}),
         edit("ratio-inverted", "The ratio is upside down: new over old. (0.82 is inside, its inverse 1.22 is not.)",
              {OUTSIDE: "outside = (1 / ratio - 1).abs() > clip"}),
         edit("padding-scored", "Padded positions are counted. The share is among real tokens.",
@@ -670,7 +677,8 @@ def sentences(rng, count, length, vocabulary):
 def tables(rng, length, vocabulary):
     """A random policy, value function and reference that read prefixes."""
     rows = sum(vocabulary**t for t in range(length))
-    return {"policy": rng.normal(size=(rows, vocabulary)), "value": rng.normal(size=rows), "reference": rng.normal(size=(rows, vocabulary))}
+    policy, reference = rng.normal(size=(2, rows, vocabulary))
+    return {"policy": policy, "value": rng.normal(size=rows), "reference": reference}
 
 
 @check("rollout", points=2, section="6.12")
@@ -700,17 +708,18 @@ class WhatIsNoted(Check):
         }
 
     mistakes = [
-        edit("sampler-is-not-scorer", "The sentences are drawn at `temperature` and scored without it: these are log-probabilities "
-             "of another distribution. Divide the logits by the temperature when scoring too.",
+        edit("sampler-is-not-scorer", "The sentences are drawn at `temperature` and scored without it: these are "
+             "log-probabilities of another distribution. Divide the logits by the temperature when scoring too.",
              {"log_probs_of(tokens, policy(inputs) / config.temperature)": "log_probs_of(tokens, policy(inputs))",
               "log_probs_of(tokens, reference(inputs) / config.temperature)": "log_probs_of(tokens, reference(inputs))"}),
         edit("reference-without-temperature", "The reference is scored without the temperature. Then the KL is not 0 even for a "
              "policy equal to the reference.",
              {"log_probs_of(tokens, reference(inputs) / config.temperature)": "log_probs_of(tokens, reference(inputs))"}),
-        edit("temperature-not-sampled", "`sample` is not told the temperature, so it draws from another distribution than you score.",
-             {"sample(policy, config.batch_size, config.temperature)": "sample(policy, config.batch_size, 1.0)"}),
+        edit("temperature-not-sampled", "`sample` is not told the temperature, so it draws from another distribution than you "
+             "score.", {"sample(policy, config.batch_size, config.temperature)": "sample(policy, config.batch_size, 1.0)"}),
         edit("sampled-from-the-reference", "The sentences are drawn from the reference. The policy has to write them itself.",
-             {"sample(policy, config.batch_size, config.temperature)": "sample(reference, config.batch_size, config.temperature)"}),
+             {"sample(policy, config.batch_size, config.temperature)":
+              "sample(reference, config.batch_size, config.temperature)"}),
         edit("old-for-reference", "`ref_log_probs` are the policy's. Two different anchors: the old policy for the ratio, the "
              "reference for the KL.", {"log_probs_of(tokens, reference(inputs)": "log_probs_of(tokens, policy(inputs)"}),
         edit("anchors-swapped", "`log_probs` and `ref_log_probs` are exchanged.",
@@ -788,11 +797,11 @@ class UpdateReplay(Check):
              {"        advantages = whiten(advantages, batch.mask)\n": "        pass\n",
               "old_log_probs, advantages[rows], mask, config.clip)":
               "old_log_probs, whiten(advantages[rows], mask) if config.whiten else advantages[rows], mask, config.clip)"}),
-        edit("returns-of-whitened", "The returns are made from whitened advantages, so the values are taught numbers that are not "
-             "returns. Take the returns from `gae` and whiten the advantages alone.",
+        edit("returns-of-whitened", "The returns are made from whitened advantages, so the values are taught numbers that are "
+             "not returns. Take the returns from `gae` and whiten the advantages alone.",
              {"        advantages = whiten(advantages, batch.mask)\n":
-              "        advantages = whiten(advantages, batch.mask)\n"
-              "        returns = (advantages + batch.values) * batch.mask\n"}),
+              "        advantages = whiten(advantages, batch.mask)\n        returns = (advantages + batch.values) * "
+              "batch.mask\n"}),
         edit("one-epoch", "The rollout is gone through once. `config.epochs` says how often.",
              {"for _ in range(config.epochs):": "for _ in range(1):"}),
         edit("whole-batch", "Every step takes the whole rollout. `config.minibatch_size` says how many rows a step takes.",
@@ -801,17 +810,27 @@ class UpdateReplay(Check):
              {FIRST_ROWS: "for first in range(0, len(batch.tokens) - config.minibatch_size + 1, config.minibatch_size):"}),
         edit("gradients-pile-up", "Gradients of earlier steps are still there when the next is added: `optimizer.zero_grad()` "
              "before `backward`.", {"            optimizer.zero_grad()\n": ""}),
-        edit("sampler-is-not-scorer", "The present log-probabilities are taken without the temperature the tokens were drawn with: "
-             "the ratio is not 1 at the first epoch.",
+        edit("sampler-is-not-scorer", "The present log-probabilities are taken without the temperature the tokens were drawn "
+             "with: the ratio is not 1 at the first epoch.",
              {"logits = policy(shift_right(tokens)) / config.temperature": "logits = policy(shift_right(tokens))"}),
         edit("no-kl-penalty", "The scores alone are the rewards: what it costs to leave the reference is missing.",
-             {"batch.log_probs, batch.ref_log_probs, batch.mask, config.kl_coef)": "batch.log_probs, batch.ref_log_probs, batch.mask, 0.0)"}),
+             {"batch.log_probs, batch.ref_log_probs, batch.mask, config.kl_coef)":
+              "batch.log_probs, batch.ref_log_probs, batch.mask, 0.0)"}),
+        edit("clip-max", "Your `clipped_surrogate` takes the larger of the two terms. Mend it first; this follows from it.",
+             {MINIMUM: MINIMUM.replace("minimum", "maximum")}),
+        edit("std-is-not-variance", "Your `whiten` divides by the square root of the standard deviation. Mend it first; this "
+             "follows from it.", {"/ real.std(correction=0) * mask": "/ real.std(correction=0).sqrt() * mask"}),
+        edit("gae-leaks", "Your `gae` reads the value behind a sentence's end from the padding. Mend it first; this follows "
+             "from it.",
+             {"next_value = torch.where(real, values[:, t], next_value)  # on padding still the value behind the end":
+              "next_value = values[:, t]"}),
         edit("graph-kept", "The figures you return still carry their graphs, which a long run piles up in memory: `detach` them.",
              {"figures.setdefault(name, []).append(figure.detach())": "figures.setdefault(name, []).append(figure)"}),
-        edit("figures-after-the-step", "The figures are computed after the optimizer's step. They describe the minibatch before "
-             "it: at the very first step approx_kl is 0.",
-             {"            step = {\n": "            log_probs = log_probs_of(tokens, policy(shift_right(tokens)) / config.temperature)\n"
-              "            step = {\n"}),
+        edit("figures-after-the-step", "The figures are computed after the optimizer's step. They describe the minibatch "
+             "before it: at the very first step approx_kl is 0.",
+             {"            step = {\n":
+              "            log_probs = log_probs_of(tokens, policy(shift_right(tokens)) / config.temperature)\n            "
+              "step = {\n"}),
     ]  # fmt: skip
 
 
@@ -850,24 +869,25 @@ class TrainingReplay(Check):
              {"figures = ppo_update(policy, value, optimizer, batch, config)":
               "figures = ppo_update(policy, value, optimizer, batch, config)\n"
               "        reference.load_state_dict(policy.state_dict())"}),
-        edit("reward-with-penalty", "The reward you log has the KL penalty in it. Log the score alone, and the KL apart: else you "
-             "cannot tell which of them moves.",
+        edit("reward-with-penalty", "The reward you log has the KL penalty in it. Log the score alone, and the KL apart: else "
+             "you cannot tell which of them moves.",
              {"float(batch.scores.mean())":
-              "float(kl_penalised_rewards(batch.scores, batch.log_probs, batch.ref_log_probs, batch.mask, config.kl_coef)"
-              ".sum(dim=1).mean())"}),
+              "float(kl_penalised_rewards(batch.scores, batch.log_probs, batch.ref_log_probs, batch.mask, "
+              "config.kl_coef).sum(dim=1).mean())"}),
         edit("kl-per-token", "The KL you log is a mean over tokens. It is a sum over each sentence's tokens, averaged over "
              "sentences.", {"float(((batch.log_probs - batch.ref_log_probs) * batch.mask).sum(dim=1).mean())":
                             "float(masked_mean(batch.log_probs - batch.ref_log_probs, batch.mask))"}),
         edit("k1-sign", "The KL you log has the wrong sign.",
-             {"float(((batch.log_probs - batch.ref_log_probs) * batch.mask)": "float(((batch.ref_log_probs - batch.log_probs) * batch.mask)"}),
+             {"float(((batch.log_probs - batch.ref_log_probs) * batch.mask)":
+              "float(((batch.ref_log_probs - batch.log_probs) * batch.mask)"}),
         edit("kl-prompt", "Padded positions are counted in the KL you log.",
              {"float(((batch.log_probs - batch.ref_log_probs) * batch.mask)": "float((batch.log_probs - batch.ref_log_probs)"}),
         edit("padded-length", "The completion length you log counts padding.",
              {"float(batch.mask.sum(dim=1).double().mean())": "float(batch.mask.shape[1])"}),
         edit("first-step", "You log the first step's figures, where approx_kl is always 0. Asked for are the last step's.",
              {"float(steps[-1])": "float(steps[0])"}),
-        edit("mean-of-steps", "You log the mean over the steps. Asked for is the last step, where the policy is furthest from the "
-             "old one.", {"float(steps[-1])": "float(steps.mean())"}),
+        edit("mean-of-steps", "You log the mean over the steps. Asked for is the last step, where the policy is furthest from "
+             "the old one.", {"float(steps[-1])": "float(steps.mean())"}),
         edit("no-hook", "`after_update` is not called at the end of every update.",
              {"        if after_update is not None:\n            after_update(line)\n    return log":
               "    if after_update is not None:\n        after_update(line)\n    return log"}),
@@ -876,7 +896,7 @@ class TrainingReplay(Check):
 
 @check("train", points=1.5, section="6.13")
 class Learns(Check):
-    """Two runs of 6 updates on real sentences of up to three tokens. How far the threshold lies from right runs is in the tests."""
+    """Two runs of 6 updates on real sentences of up to three tokens; the tests say how far the threshold lies from right runs."""
 
     probe = "trained_tables"
 

@@ -4,9 +4,9 @@ import numpy as np
 
 from autograder.checks import Check, check, edit
 
-FILE = "\n    edge = torch.where(advantages >= 0, 1 + clip, 1 - clip) * advantages\n    gain = torch.minimum(ratio * advantages, edge)\n"
-WRONG = (
-    "\n    edge = torch.where(advantages >= 0, 1 + clip, 1 - clip) * advantages\n"
+EDGE = "\n    edge = torch.where(advantages >= 0, 1 + clip, 1 - clip) * advantages\n"
+FILE = EDGE + "    gain = torch.minimum(ratio * advantages, edge)\n"
+WRONG = EDGE + (
     "    gain = torch.where(advantages >= 0, torch.minimum(ratio * advantages, edge), torch.maximum(ratio * advantages, edge))\n"
 )
 RATIO = "    ratio = (log_probs - old_log_probs).exp()\n"
@@ -29,8 +29,8 @@ class WhereTheWriterEnds(Check):
             ends = tokens == vocabulary - 1
             mask = np.cumsum(ends, axis=-1) - ends == 0
             yield {"policy": rng.normal(size=(rows, vocabulary)), "value": rng.normal(size=rows),
-                   "reference": rng.normal(size=(rows, vocabulary)), "tokens": np.where(mask, tokens, vocabulary - 1), "mask": mask,
-                   "scores": rng.normal(size=(updates, count)),
+                   "reference": rng.normal(size=(rows, vocabulary)), "tokens": np.where(mask, tokens, vocabulary - 1),
+                   "mask": mask, "scores": rng.normal(size=(updates, count)),
                    "settings": {"epochs": 6, "beta": 0.3, "lam": 0.8, "clip": 0.2, "rate": 3.0}}  # fmt: skip
         table = rng.normal(size=(1, 3))  # sentences of one token, all as good as expected: nothing to learn but the values
         yield {"policy": table, "value": np.zeros(1), "reference": table, "tokens": np.array([[[0], [1], [2]]]),
@@ -54,8 +54,8 @@ class WhereTheWriterEnds(Check):
         edit("bug-untouched", "The loop is as quietly wrong as it was given to you. After an update, look at the tokens whose "
              "ratio has left the interval from 0.8 to 1.2: what do they have in common, and which line should have held them?",
              {FILE: WRONG}),
-        edit("bad-tokens-ignored", SYMPTOM + "with the ratio clamped (or the negative advantages gone) no bad token has a gradient "
-             "any more, and half of what the scores say is thrown away." + CAUSE,
+        edit("bad-tokens-ignored", SYMPTOM + "with the ratio clamped (or the negative advantages gone) no bad token has a "
+             "gradient any more, and half of what the scores say is thrown away." + CAUSE,
              {FILE: WRONG, RATIO: "    ratio = (log_probs - old_log_probs).exp().clamp(1 - clip, 1 + clip)\n"}),
         edit("bad-tokens-unclipped", "Now nothing holds the ratio of a bad token: its loss is not clipped on either side. The "
              "clip is for both signs of the advantage.",
@@ -64,8 +64,10 @@ class WhereTheWriterEnds(Check):
              {FILE: WRONG, BACKWARD: "            if ((log_probs - old_log_probs).exp() - 1).abs()[mask].max() > 2 * clip:\n"
                                      "                break\n" + BACKWARD}),
         edit("gradients-clipped", SYMPTOM + "shorter steps in the same direction go wrong more slowly." + CAUSE,
-             {FILE: WRONG, BACKWARD: BACKWARD + "            nn.utils.clip_grad_norm_([*policy.parameters(), *value.parameters()], 0.1)\n"}),
-        edit("fewer-epochs", SYMPTOM + "with fewer epochs the ratios have less time to run away. Sixteen are meant to do no harm." + CAUSE,
+             {FILE: WRONG,
+              BACKWARD: BACKWARD + "            nn.utils.clip_grad_norm_([*policy.parameters(), *value.parameters()], 0.1)\n"}),
+        edit("fewer-epochs", SYMPTOM + "with fewer epochs the ratios have less time to run away. Sixteen are meant to do no "
+             "harm." + CAUSE,
              {FILE: WRONG, "        for _ in range(epochs):\n": "        for _ in range(epochs // 4 + 1):\n"}),
         edit("lower-rate", SYMPTOM + "with a smaller learning rate everything goes wrong more slowly." + CAUSE,
              {FILE: WRONG, "*value.parameters()], lr=rate)": "*value.parameters()], lr=rate / 10)"}),

@@ -143,7 +143,7 @@ def refuses(module, function, good, argument, bad):
 
 
 class ScriptedSentences:
-    """Stands in for the world: `sample` and `score` answer from lists, rollout after rollout, and remember what they were asked."""
+    """Stands in for the world: `sample` and `score` answer from lists, rollout by rollout, and remember what they were asked."""
 
     def __init__(self, policy, tokens, mask, scores):
         self.policy, self.tokens, self.mask, self.scores = policy, tokens, mask, scores

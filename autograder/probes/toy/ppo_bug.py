@@ -12,5 +12,6 @@ def training(module, policy, value, reference, tokens, mask, scores, settings):
     updates, count = tokens.shape[:2]
     more = {"updates": updates, "count": count, "after_update": told.append}
     module.train_writer(*models, sentences.sample, sentences.score, **settings, **more)
-    reported = {name: torch.tensor([float(line[name]) for line in told], dtype=torch.float64) for name in ("reward", "least", "largest")}
+    names = ("reward", "least", "largest")
+    reported = {name: torch.tensor([float(line[name]) for line in told], dtype=torch.float64) for name in names}
     return {"policy": models[0].logits[0], "value": models[1].table, **reported}
