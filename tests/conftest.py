@@ -365,3 +365,11 @@ def real(tmp_path_factory):
             shutil.copy(lesson.folder / name, folder)
         shutil.copy(ROOT / lesson.file, root / lesson.file)
     return root
+
+
+def pytest_configure(config) -> None:
+    """Ctrl-C must reach the commands that tests start, also where the suite runs in the background and ignores it itself."""
+    import signal
+
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

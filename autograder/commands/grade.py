@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
 def grade(
     submissions: Path = typer.Argument(..., metavar="SUBMISSIONS", help="One file, notebook, folder or zip; or a folder or zip of them, one a student."),
-    out: Path = typer.Option(..., "--out", metavar="DIR", help="Folder for the results: DIR/<student>/result.json, DIR/scores.csv, DIR/journal.jsonl."),
+    out: Path = typer.Option(..., "--out", metavar="DIR", help="Folder for the results, one for each assignment: DIR/<student>/result.json, DIR/scores.csv, DIR/journal.jsonl."),
     roster: Optional[Path] = typer.Option(None, "--roster", metavar="CSV", help="Its first column names every student: who handed in nothing gets a result too."),
     seed_file: Optional[Path] = typer.Option(None, "--seed-file", metavar="FILE", help="Holds the secret seed, one whole number. Left out: DIR/seed.txt, made at the first run."),
     jobs: int = typer.Option(os.cpu_count() or 1, "--jobs", min=1, metavar="N", help="Submissions graded at a time."),

@@ -173,6 +173,6 @@ def train(name: str, runner: ModuleType, config: Any, lessons: SimpleNamespace, 
 
 
 def show_fields(console, name: str, runner: ModuleType) -> None:
-    console.print(f"[bold]{runner.TITLE}[/bold]: climb run {name} [field=value]...", highlight=False)
+    console.print(f"{runner.TITLE}: climb run {name} [field=value]...", highlight=False, markup=False)
     for field in dataclasses.fields(runner.Config):
         console.print(f"  {field.name}={field.default}  [dim]{field.metadata['help']}[/dim]", highlight=False)

@@ -129,8 +129,8 @@ def drawn_log_ratios(model, setting, count=4000):
 
 
 def gradient_cosines(length=3):
-    """Of the silent bug's speaker, by listing all its sentences: the cosine between the gradient of the expected score under the
-    sampled distribution and the expected REINFORCE gradient that scores by the full softmax; without and with the mean as baseline."""
+    """Of the silent bug's speaker, by listing all its sentences: the cosine between the gradient of the expected score of what is
+    sampled and the expected REINFORCE gradient that scores by the full softmax; without and with the mean as a baseline."""
     from solutions.toy import transformer_bug as bug
 
     sampling, cosines = bug.Sampling(), []
@@ -287,8 +287,8 @@ def measured_numbers():
         numbers[f"passes the floor of {words}"] = f"{min(step for step, loss in exact.items() if loss < floor)} batches"
     for name, (grammatical, possible) in sampled_language(model).items():
         full, own = (float(gaps.mean()) for gaps in drawn_log_ratios(model, SETTINGS[name]))
-        row = f"| {name} | {100 * grammatical:.1f}% | {100 * possible:.1f}% | {round(full, 3) + 0.0:.3f} | {round(own, 3) + 0.0:.3f} |"
-        numbers[f"language, {name}"] = row
+        shares, gaps = f"{100 * grammatical:.1f}% | {100 * possible:.1f}%", [f"{round(x, 3) + 0.0:.3f}" for x in (full, own)]
+        numbers[f"language, {name}"] = f"| {name} | {shares} | {gaps[0]} | {gaps[1]} |"
     runs = bug_runs()
     maps, words = attention_maps(model), ["<bos>", *EXAMPLE.split()]
     for layer, head, reader, read in (

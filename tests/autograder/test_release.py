@@ -274,6 +274,7 @@ def test_right_answers_pass_and_a_known_mistake_is_named(copied):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_every_lesson_works_in_a_bundle(tmp_path):
     """The whole course: all solutions pass on frozen answers, and mistakes are named there as they are here."""
     release.release(COURSE, COURSE.lessons, tmp_path / "bundle")
