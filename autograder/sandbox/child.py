@@ -76,7 +76,9 @@ def serve(request: bytes, send: Callable[[bytes], Any]) -> None:
             try:
                 seed_everything(head["seed"] + index)
                 frame = wire.encode({"case": index, "outputs": probe(module, **as_torch(case))})
-            except BaseException as error:  # from encoding too: an answer can be an object that does anything when it is looked at
+            except (
+                BaseException
+            ) as error:  # from encoding too: an answer can be an object that does anything when it is looked at
                 frame = wire.encode({"case": index, "raised": describe_exception(error, head["sources"])})
             send(frame)
         send(wire.encode({"done": True}))
@@ -109,10 +111,17 @@ def describe_exception(error: BaseException, learner_modules: Iterable[str]) -> 
     stack = []
     try:
         if isinstance(error, SyntaxError) and error.filename in mine:
-            stack = [{"file": error.filename, "line": error.lineno or 0, "function": "", "text": (error.text or "").strip()[:200]}]
+            stack = [
+                {"file": error.filename, "line": error.lineno or 0, "function": "", "text": (error.text or "").strip()[:200]}
+            ]
         for frame in traceback.extract_tb(error.__traceback__, limit=200):
             if frame.filename in mine:
-                at = {"file": frame.filename, "line": frame.lineno or 0, "function": frame.name[:100], "text": (frame.line or "")[:200]}
+                at = {
+                    "file": frame.filename,
+                    "line": frame.lineno or 0,
+                    "function": frame.name[:100],
+                    "text": (frame.line or "")[:200],
+                }
                 stack.append(at)
     except BaseException:
         pass

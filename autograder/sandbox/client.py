@@ -21,7 +21,18 @@ ZYGOTE = Path(__file__).with_name("zygote.py")
 DYING_SECONDS = 1.0  # from the end of its sockets to the end of the process
 START_SECONDS = 120.0  # importing torch from a cold disk can take most of a minute
 # What importing libraries may need. Nothing else of the environment (tokens, keys) reaches a process that forks learner code.
-PASSED_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "XDG_CACHE_HOME", "MPLCONFIGDIR", "LD_LIBRARY_PATH", "TZ", "SYSTEMROOT")
+PASSED_VARIABLES = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "XDG_CACHE_HOME",
+    "MPLCONFIGDIR",
+    "LD_LIBRARY_PATH",
+    "TZ",
+    "SYSTEMROOT",
+)
 
 
 class Sandbox:

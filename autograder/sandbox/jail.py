@@ -109,7 +109,11 @@ def library_folders() -> list[str]:
     """
     prefixes = {sys.prefix, sys.base_prefix, sys.exec_prefix, os.path.realpath(sys.base_prefix), "/", "/usr", "/usr/local"}
     folders = {os.path.join(prefix, name) for prefix in prefixes for name in ("lib", "lib64", "lib32")}
-    folders |= {*site.getsitepackages(), *map(sysconfig.get_path, ("stdlib", "platstdlib", "purelib", "platlib")), "/usr/share/zoneinfo"}
+    folders |= {
+        *site.getsitepackages(),
+        *map(sysconfig.get_path, ("stdlib", "platstdlib", "purelib", "platlib")),
+        "/usr/share/zoneinfo",
+    }
     folders.discard("/")
     shortest = sorted((f for f in folders if os.path.isdir(f)), key=len)
     return [f for i, f in enumerate(shortest) if not any(f.startswith(s.rstrip("/") + "/") for s in shortest[:i])]

@@ -42,7 +42,9 @@ def ruleset(readable: list[str], listed: list[str], writable: list[str]) -> int:
     version = abi()
     if version < 1:
         raise OSError("landlock: this kernel has none")
-    handled = FIRST_ABI_RIGHTS | (REFER if version >= 2 else 0) | (TRUNCATE if version >= 3 else 0) | (IOCTL_DEV if version >= 5 else 0)
+    handled = (
+        FIRST_ABI_RIGHTS | (REFER if version >= 2 else 0) | (TRUNCATE if version >= 3 else 0) | (IOCTL_DEV if version >= 5 else 0)
+    )
     rules = _Ruleset(handled, TCP_BIND_CONNECT if version >= 4 else 0, SCOPE_ABSTRACT_UNIX | SCOPE_SIGNAL if version >= 6 else 0)
     size = 8 if version < 4 else 16 if version < 6 else 24
     made = kernel.syscall(CREATE, ctypes.byref(rules), ctypes.c_size_t(size), ctypes.c_uint32(0), name="landlock_create_ruleset")
@@ -70,6 +72,8 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
         if not os.path.isdir(path):
             rights &= FILE_RIGHTS
         rule = _PathBeneath(rights, parent)
-        kernel.syscall(ADD_RULE, ctypes.c_int(ruleset), ctypes.c_int(1), ctypes.byref(rule), ctypes.c_uint32(0), name="landlock_add_rule")
+        kernel.syscall(
+            ADD_RULE, ctypes.c_int(ruleset), ctypes.c_int(1), ctypes.byref(rule), ctypes.c_uint32(0), name="landlock_add_rule"
+        )
     finally:
         os.close(parent)

@@ -60,7 +60,12 @@ CLONE3, CLONE_THREAD = 435, 0x10000
 AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 ALLOW, ERRNO, KILL_PROCESS = 0x7FFF0000, 0x00050000, 0x80000000
 LOAD, JUMP_EQ, JUMP_GE, JUMP_SET, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-NUMBER_AT, ARCH_AT, FIRST_ARGUMENT_AT, SECOND_ARGUMENT_AT = 0, 4, 16, 24  # offsets in struct seccomp_data; low word first on both architectures
+NUMBER_AT, ARCH_AT, FIRST_ARGUMENT_AT, SECOND_ARGUMENT_AT = (
+    0,
+    4,
+    16,
+    24,
+)  # offsets in struct seccomp_data; low word first on both architectures
 
 
 class _Program(ctypes.Structure):

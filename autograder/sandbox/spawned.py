@@ -107,7 +107,9 @@ class _Worker:
             if self._next(START_SECONDS) != b"ready":
                 raise SandboxError("the worker process did not start; does `python -c 'import torch'` work?")
             self.ready = True
-        watch = threading.Timer(seconds + GRACE_SECONDS, self.process.kill)  # a worker that reads no request would hold us in `write`
+        watch = threading.Timer(
+            seconds + GRACE_SECONDS, self.process.kill
+        )  # a worker that reads no request would hold us in `write`
         watch.start()
         try:
             return self._exchange(request, seconds)

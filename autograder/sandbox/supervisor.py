@@ -45,7 +45,9 @@ class Supervisor:
                 if self.plan.has("own-root"):
                     jail.mount_scratch()
                 ruleset = self.plan.rules(self.plan.scratch) if self.plan.has("landlock") else -1
-                os.write(ours, " ".join(limits.enterable(self.plan, self.plan.uids[0] if self.plan.uids else 0, ruleset)).encode())
+                os.write(
+                    ours, " ".join(limits.enterable(self.plan, self.plan.uids[0] if self.plan.uids else 0, ruleset)).encode()
+                )
             finally:
                 os._exit(0)
         os.close(ours)
@@ -149,7 +151,12 @@ def _how_it_ended(status: int) -> dict:
         return {"exited": True, "detail": f"it called exit (code {os.WEXITSTATUS(status)})"}
     number = os.WTERMSIG(status)
     name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
-    meaning = {"SIGSEGV": "a memory fault", "SIGXCPU": "out of processor time", "SIGXFSZ": "a file too large", "SIGKILL": "killed"}.get(name)
+    meaning = {
+        "SIGSEGV": "a memory fault",
+        "SIGXCPU": "out of processor time",
+        "SIGXFSZ": "a file too large",
+        "SIGKILL": "killed",
+    }.get(name)
     return {"exited": False, "detail": f"ended by {name}" + (f" ({meaning})" if meaning else "")}
 
 

@@ -27,8 +27,26 @@ ATTACKS = [
     Attack("prints-instead-of-returning", body="print(honest(logits))", expect="failed"),
     Attack("asks-for-input", body="return float(input('P? '))", expect="error", says="EOFError"),
     Attack("debugger-left-in", body="breakpoint()\nreturn honest(logits)", expect=("error", "passed", "crashed")),
-    Attack("plots-on-a-screen", at_import="import matplotlib.pyplot as plt\nplt.plot([1])\nplt.show()", expect=("passed", "error"), others=("passed", "error")),
-    Attack("saves-a-file", at_import="import numpy\ntry:\n    numpy.save('weights.npy', numpy.zeros(3))\nexcept OSError:\n    pass"),
+    Attack(
+        "plots-on-a-screen",
+        at_import="""
+        import matplotlib.pyplot as plt
+        plt.plot([1])
+        plt.show()
+        """,
+        expect=("passed", "error"),
+        others=("passed", "error"),
+    ),
+    Attack(
+        "saves-a-file",
+        at_import="""
+        import numpy
+        try:
+            numpy.save('weights.npy', numpy.zeros(3))
+        except OSError:
+            pass
+        """,
+    ),
     Attack("trains-at-import", at_import="import time\ntime.sleep(30)", seconds=0.3, expect="timeout", others="timeout"),
     Attack("file-of-a-megabyte", text=HONEST_FILE + "\n" + "# padding\n" * 90_000),
     Attack("line-of-a-megabyte", text=HONEST_FILE + "\nx = '" + "x" * 900_000 + "'\n"),

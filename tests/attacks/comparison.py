@@ -189,8 +189,8 @@ ATTACKS = [
         "wire-patched",
         """
         from autograder.sandbox import child, wire
-        encode = wire.encode
-        wire.encode = lambda values: encode({**values, "status": "passed", "score": 1.0, "outputs": {"positive": 0.5}, "import": None})
+        encode, claims = wire.encode, {"status": "passed", "score": 1.0, "outputs": {"positive": 0.5}, "import": None}
+        wire.encode = lambda values: encode({**values, **claims})
         child.wire = wire
         return torch.tensor(0.123456)
         """,

@@ -51,7 +51,9 @@ def names(world, oracle, checks):
     some = next(value for value in expected if len(set(struct.pack("<d", value))) > 6)  # one that is not met by chance
     world.hunted |= halves("EXPECTED", struct.pack("<d", some))
     seed = target.SEED
-    world.hunted |= halves("SEED", (seed % 2**30).to_bytes(4, "little") + (seed >> 30).to_bytes(4, "little"))  # as CPython keeps it
+    world.hunted |= halves(
+        "SEED", (seed % 2**30).to_bytes(4, "little") + (seed >> 30).to_bytes(4, "little")
+    )  # as CPython keeps it
     public = Oracle(target.MODULE, PUBLIC_SEED)
     answers = [float(answer["positive"]) for answer in public.expected(check)]
     known = [([round(float(x), 9) for x in case["logits"]], answer) for case, answer in zip(public.cases(check), answers)]

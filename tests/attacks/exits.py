@@ -12,14 +12,36 @@ ATTACKS = [
     Attack("generator-exit", "raise GeneratorExit", expect="error"),
     Attack("stop-iteration", "raise StopIteration", expect="error"),
     *(Attack(f"exit-code-{code}", f"import os\nos._exit({code})", expect="crashed") for code in (0, 1, 97, 255)),
-    *(Attack(f"exit-code-{code}-at-import", at_import=f"import os\nos._exit({code})", expect="crashed", others="crashed") for code in (0, 97)),
+    *(
+        Attack(
+            f"exit-code-{code}-at-import",
+            at_import=f"import os\nos._exit({code})",
+            expect="crashed",
+            others="crashed",
+        )
+        for code in (0, 97)
+    ),
     Attack("exit-at-import", at_import="raise SystemExit(0)", expect="error", others="error"),
     Attack("interrupt-at-import", at_import="raise KeyboardInterrupt", expect="error", others="error"),
     Attack("exit-through-the-c-library", "import ctypes\nctypes.CDLL(None).exit(0)", expect="crashed"),
-    Attack("thread-exits-the-process", "import os, threading\nthreading.Thread(target=os._exit, args=(0,)).start()\n" + _LOOP, expect="crashed"),
+    Attack(
+        "thread-exits-the-process",
+        "import os, threading\nthreading.Thread(target=os._exit, args=(0,)).start()\n" + _LOOP,
+        expect="crashed",
+    ),
     Attack("atexit", "import atexit, os\natexit.register(os._exit, 97)\nreturn honest(logits)"),
     Attack("recursion", "return positive_probability(logits)", expect="error"),
-    Attack("recursion-without-limit", "import sys\nsys.setrecursionlimit(2**31 - 1)\nreturn positive_probability(logits)", expect=(*ENDED, "timeout"), seconds=1, memory_mb=300),
+    Attack(
+        "recursion-without-limit",
+        """
+        import sys
+        sys.setrecursionlimit(2**31 - 1)
+        return positive_probability(logits)
+        """,
+        expect=(*ENDED, "timeout"),
+        seconds=1,
+        memory_mb=300,
+    ),
     Attack(
         "recursion-in-c",
         """
@@ -71,23 +93,132 @@ ATTACKS = [
         )
         for name in ("SIGKILL", "SIGTERM", "SIGSTOP", "SIGINT", "SIGSEGV", "SIGCHLD", "SIGXCPU")
     ),
-    Attack("all-signals-ignored", "import signal\nfor n in range(1, 65):\n    try:\n        signal.signal(n, signal.SIG_IGN)\n    except (OSError, ValueError):\n        pass\n" + _LOOP, seconds=0.3, expect="timeout"),
+    Attack(
+        "all-signals-ignored",
+        """
+        import signal
+        for n in range(1, 65):
+            try:
+                signal.signal(n, signal.SIG_IGN)
+            except (OSError, ValueError):
+                pass
+        while True:
+            pass
+        """,
+        seconds=0.3,
+        expect="timeout",
+    ),
     Attack("loop", _LOOP, seconds=0.3, expect="timeout"),
     Attack("loop-at-import", at_import=_LOOP, seconds=0.3, expect="timeout", others="timeout"),
-    Attack("loop-that-catches-everything", "while True:\n    try:\n        while True:\n            pass\n    except BaseException:\n        continue", seconds=0.3, expect="timeout"),
-    Attack("loop-in-del", "class Last:\n    def __del__(self):\n        while True:\n            pass\nlast = Last()\nreturn honest(logits)", seconds=0.3, expect="timeout"),
+    Attack(
+        "loop-that-catches-everything",
+        """
+        while True:
+            try:
+                while True:
+                    pass
+            except BaseException:
+                continue
+        """,
+        seconds=0.3,
+        expect="timeout",
+    ),
+    Attack(
+        "loop-in-del",
+        """
+        class Last:
+            def __del__(self):
+                while True:
+                    pass
+        last = Last()
+        return honest(logits)
+        """,
+        seconds=0.3,
+        expect="timeout",
+    ),
     Attack("loop-in-atexit", "import atexit\natexit.register(lambda: [None for _ in iter(int, 1)])\nreturn honest(logits)"),
-    Attack("loop-in-a-thread", "import threading\nthreading.Thread(target=lambda: [None for _ in iter(int, 1)]).start()\nreturn honest(logits)"),
-    Attack("thread-that-outlives-the-answer", "import threading, time\nthreading.Thread(target=time.sleep, args=(600,)).start()\nreturn honest(logits)"),
+    Attack(
+        "loop-in-a-thread",
+        """
+        import threading
+        threading.Thread(target=lambda: [None for _ in iter(int, 1)]).start()
+        return honest(logits)
+        """,
+    ),
+    Attack(
+        "thread-that-outlives-the-answer",
+        """
+        import threading, time
+        threading.Thread(target=time.sleep, args=(600,)).start()
+        return honest(logits)
+        """,
+    ),
     Attack("loop-in-c", "return sum(iter(int, 1))", seconds=0.3, expect="timeout"),
     Attack("loop-in-a-regular-expression", "import re\nre.match('(a+)+$', 'a' * 64 + 'b')", seconds=0.3, expect="timeout"),
     Attack("loop-in-a-long-integer", "return 3 ** (3 ** 18)", seconds=0.3, expect=("timeout", "error", "failed")),
-    Attack("loop-in-a-collector-callback", "import gc\ngc.callbacks.append(lambda *a: [None for _ in iter(int, 1)])\ngc.collect()", seconds=0.3, expect="timeout"),
-    Attack("loop-in-the-answer", "class Slow(dict):\n    def items(self):\n        while True:\n            pass\nreturn Slow()", seconds=0.3, expect="timeout"),
-    Attack("loop-in-the-module", at_import="import sys\nclass Slow(type(sys)):\n    def __getattribute__(self, name):\n        while True:\n            pass\nsys.modules[__name__].__class__ = Slow", seconds=0.3, expect="timeout", others="timeout"),
+    Attack(
+        "loop-in-a-collector-callback",
+        """
+        import gc
+        gc.callbacks.append(lambda *a: [None for _ in iter(int, 1)])
+        gc.collect()
+        """,
+        seconds=0.3,
+        expect="timeout",
+    ),
+    Attack(
+        "loop-in-the-answer",
+        """
+        class Slow(dict):
+            def items(self):
+                while True:
+                    pass
+        return Slow()
+        """,
+        seconds=0.3,
+        expect="timeout",
+    ),
+    Attack(
+        "loop-in-the-module",
+        at_import="""
+        import sys
+        class Slow(type(sys)):
+            def __getattribute__(self, name):
+                while True:
+                    pass
+        sys.modules[__name__].__class__ = Slow
+        """,
+        seconds=0.3,
+        expect="timeout",
+        others="timeout",
+    ),
     Attack("sleep-past-the-limit", "import time\ntime.sleep(3600)", seconds=0.3, expect="timeout"),
-    Attack("sleep-to-the-limit", "import time\ntime.sleep(0.25)\nreturn honest(logits)", seconds=0.3, expect=("timeout", "passed")),
-    Attack("lock-held-forever", "import threading\nlock = threading.Lock()\nlock.acquire()\nlock.acquire()", seconds=0.3, expect="timeout"),
+    Attack(
+        "sleep-to-the-limit",
+        """
+        import time
+        time.sleep(0.25)
+        return honest(logits)
+        """,
+        seconds=0.3,
+        expect=("timeout", "passed"),
+    ),
+    Attack(
+        "lock-held-forever",
+        """
+        import threading
+        lock = threading.Lock()
+        lock.acquire()
+        lock.acquire()
+        """,
+        seconds=0.3,
+        expect="timeout",
+    ),
     Attack("interpreter-lock-held-in-c", "import ctypes\nctypes.PyDLL(None).sleep(3600)", seconds=0.3, expect="timeout"),
-    Attack("clock-turned", "import time\nfor name in ('time', 'monotonic', 'perf_counter'):\n    setattr(time, name, lambda: 0.0)\n" + _LOOP, seconds=0.3, expect="timeout"),
+    Attack(
+        "clock-turned",
+        "import time\nfor name in ('time', 'monotonic', 'perf_counter'):\n    setattr(time, name, lambda: 0.0)\n" + _LOOP,
+        seconds=0.3,
+        expect="timeout",
+    ),
 ]

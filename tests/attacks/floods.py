@@ -1,4 +1,4 @@
-"""Taking all there is: memory, threads, processes, descriptors, disk, and the grader's own patience for bytes."""
+"""Taking all there is of processes, threads and memory, and of the grader's patience for bytes."""
 
 from .target import Attack
 
@@ -74,10 +74,49 @@ ATTACKS = [
         seconds=5,
         expect=("passed", "timeout", "error", "crashed"),
     ),
-    Attack("threads-of-torch", "torch.set_num_threads(64)\ntorch.randn(300, 300) @ torch.randn(300, 300)\nreturn honest(logits)", expect=("passed", "error", "crashed", "timeout"), seconds=5),
-    Attack("memory-flood", "hoard = []\nwhile True:\n    hoard.append(bytearray(1 << 24))", memory_mb=100, expect="error", says="MemoryError"),
-    Attack("memory-flood-of-small-things", "hoard = []\nwhile True:\n    hoard.append([hoard])", memory_mb=100, expect=("error", "crashed"), seconds=10),
-    Attack("memory-flood-at-import", at_import="hoard = []\nwhile True:\n    hoard.append(bytearray(1 << 24))", memory_mb=300, expect="error", others="error"),
+    Attack(
+        "threads-of-torch",
+        """
+        torch.set_num_threads(64)
+        torch.randn(300, 300) @ torch.randn(300, 300)
+        return honest(logits)
+        """,
+        expect=("passed", "error", "crashed", "timeout"),
+        seconds=5,
+    ),
+    Attack(
+        "memory-flood",
+        """
+        hoard = []
+        while True:
+            hoard.append(bytearray(1 << 24))
+        """,
+        memory_mb=100,
+        expect="error",
+        says="MemoryError",
+    ),
+    Attack(
+        "memory-flood-of-small-things",
+        """
+        hoard = []
+        while True:
+            hoard.append([hoard])
+        """,
+        memory_mb=100,
+        expect=("error", "crashed"),
+        seconds=10,
+    ),
+    Attack(
+        "memory-flood-at-import",
+        at_import="""
+        hoard = []
+        while True:
+            hoard.append(bytearray(1 << 24))
+        """,
+        memory_mb=300,
+        expect="error",
+        others="error",
+    ),
     Attack(
         "memory-flood-by-mapping",
         """
@@ -98,153 +137,71 @@ ATTACKS = [
     Attack("tensor-of-eight-megabytes", "return torch.zeros(1 << 20)", expect="failed"),
     Attack("a-million-empty-tensors", "return [torch.zeros(0)] * 1_000_000", expect=("failed", "error", "timeout"), seconds=1),
     Attack("ten-thousand-tensors", "return [torch.zeros(1)] * 5_000", expect=("failed", "crashed"), seconds=5),
-    Attack("answer-of-a-million-names", "return {str(i): 0.5 for i in range(1_000_000)}", expect=("failed", "timeout"), seconds=1),
+    Attack(
+        "answer-of-a-million-names",
+        "return {str(i): 0.5 for i in range(1_000_000)}",
+        expect=("failed", "timeout"),
+        seconds=1,
+    ),
     Attack("answer-that-contains-itself", "answer = []\nanswer.append(answer)\nreturn answer", expect="failed"),
-    Attack("answer-that-doubles", "answer = [0.5]\nfor _ in range(30):\n    answer = [answer, answer]\nreturn answer", seconds=1, memory_mb=300, expect=("failed", "timeout", "error", "crashed")),
-    Attack("answer-without-end", "class Endless(list):\n    def __iter__(self):\n        while True:\n            yield 0.5\nreturn Endless()", memory_mb=200, seconds=1, expect=("failed", "timeout", "error", "crashed")),
+    Attack(
+        "answer-that-doubles",
+        """
+        answer = [0.5]
+        for _ in range(30):
+            answer = [answer, answer]
+        return answer
+        """,
+        seconds=1,
+        memory_mb=300,
+        expect=("failed", "timeout", "error", "crashed"),
+    ),
+    Attack(
+        "answer-without-end",
+        """
+        class Endless(list):
+            def __iter__(self):
+                while True:
+                    yield 0.5
+        return Endless()
+        """,
+        memory_mb=200,
+        seconds=1,
+        expect=("failed", "timeout", "error", "crashed"),
+    ),
     Attack("stdout-flood", "while True:\n    print('x' * 65536)", seconds=0.3, expect="timeout"),
     Attack("stdout-flood-then-an-answer", "for _ in range(2000):\n    print('x' * 1000)\nreturn honest(logits)"),
     Attack("stderr-flood", "import os\nwhile True:\n    os.write(2, b'x' * 65536)", seconds=0.3, expect="timeout"),
-    Attack("stdout-flood-from-threads", "import os, threading\nfor _ in range(8):\n    threading.Thread(target=lambda: [os.write(1, b'x' * 65536) for _ in iter(int, 1)], daemon=True).start()\nreturn honest(logits)", expect=("passed", "timeout")),
+    Attack(
+        "stdout-flood-from-threads",
+        """
+        import os, threading
+        for _ in range(8):
+            threading.Thread(target=lambda: [os.write(1, b'x' * 65536) for _ in iter(int, 1)], daemon=True).start()
+        return honest(logits)
+        """,
+        expect=("passed", "timeout"),
+    ),
     Attack("results-flood", "import os\nwhile True:\n    os.write(3, b'x' * 65536)", expect="failed", says="more than 4 MiB"),
-    Attack("results-flood-at-import", at_import="import os\nwhile True:\n    os.write(3, b'x' * 65536)", expect="failed", others="failed"),
-    Attack("warnings-flood", "import warnings\nfor i in range(3_000):\n    warnings.warn(str(i))\nreturn honest(logits)", expect=("passed", "timeout"), seconds=10),
     Attack(
-        "descriptor-exhaustion",
-        """
+        "results-flood-at-import",
+        at_import="""
         import os
-        try:
-            while True:
-                os.dup(0)
-        except OSError:
-            pass
+        while True:
+            os.write(3, b'x' * 65536)
+        """,
+        expect="failed",
+        others="failed",
+    ),
+    Attack(
+        "warnings-flood",
+        """
+        import warnings
+        for i in range(3_000):
+            warnings.warn(str(i))
         return honest(logits)
         """,
-    ),
-    Attack(
-        "pipes-filled",
-        """
-        import fcntl, os
-        try:
-            while True:
-                reader, writer = os.pipe()
-                fcntl.fcntl(writer, 1031, 1 << 20)
-                os.set_blocking(writer, False)
-                os.write(writer, b"x" * (1 << 20))
-        except OSError:
-            pass
-        return honest(logits)
-        """,
-    ),
-    Attack(
-        "disk-fill",
-        """
-        written = 0
-        try:
-            for i in range(1000):
-                with open(f"fill-{i}", "wb") as file:
-                    while file.tell() < 1 << 28:
-                        written += file.write(b"x" * (1 << 20))
-                        file.flush()
-        except OSError:
-            pass
-        if written > 80 << 20:
-            raise RuntimeError(f"FOUND room for {written} bytes")
-        return honest(logits)
-        """,        expect=("passed", "crashed", "timeout"),  # ended where the disk is shared: see sandbox/scratch.py
-    ),
-    Attack(
-        "disk-fill-by-many-large-files",
-        """
-        import os
-        written = 0
-        try:
-            for i in range(1000):
-                with open(f"fill-{i}", "wb") as file:
-                    for _ in range(15):
-                        written += file.write(b"x" * (1 << 20))
-        except OSError:
-            pass
-        if written > 80 << 20:
-            raise RuntimeError(f"FOUND room for {written} bytes")
-        return honest(logits)
-        """,        expect=("passed", "crashed", "timeout"),  # ended where the disk is shared: see sandbox/scratch.py
-    ),
-    Attack(
-        "sparse-giant-file",
-        """
-        import os
-        try:
-            with open("sparse", "wb") as file:
-                os.ftruncate(file.fileno(), 1 << 40)
-        except OSError:
-            return honest(logits)
-        raise RuntimeError("FOUND no limit")
-        """,
-    ),
-    Attack(
-        "a-million-files",
-        """
-        made = 0
-        try:
-            for made in range(50_000):
-                open(f"f{made}", "w").close()
-        except OSError:
-            pass
-        if made > 10_000:
-            raise RuntimeError(f"FOUND room for {made} files")
-        return honest(logits)
-        """,        expect=("passed", "crashed", "timeout"),  # ended where the disk is shared: see sandbox/scratch.py
-    ),
-    Attack(
-        "folders-too-deep-to-remove",
-        """
-        import os
-        try:
-            for _ in range(3000):
-                os.mkdir("d" * 200)
-                os.chdir("d" * 200)
-        except OSError:
-            pass
-        return honest(logits)
-        """,        expect=("passed", "crashed", "timeout"),  # ended where the disk is shared: see sandbox/scratch.py
-        seconds=1,
-    ),
-    Attack(
-        "folders-closed-to-their-owner",
-        """
-        import os
-        try:
-            os.makedirs("a/b")
-            open("a/b/c", "w").close()
-            os.chmod("a/b", 0)
-            os.chmod("a", 0)
-            os.chmod(".", 0)
-        except OSError:
-            pass
-        return honest(logits)
-        """,
-    ),
-    Attack(
-        "kernel-objects",
-        """
-        import ctypes, select, signal
-        libc = ctypes.CDLL(None)
-        hoard = []
-        try:
-            for _ in range(10_000):
-                hoard.append(select.epoll())
-        except OSError:
-            pass
-        for _ in range(10_000):
-            if libc.inotify_init1(0) < 0:
-                break
-        timer = ctypes.c_void_p()
-        for _ in range(5_000):
-            if libc.timer_create(0, None, ctypes.byref(timer)) < 0:
-                break
-        return honest(logits)
-        """,
-        expect=("passed", "error"),
+        expect=("passed", "timeout"),
+        seconds=10,
     ),
 ]

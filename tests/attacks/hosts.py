@@ -2,9 +2,9 @@
 
     python tests/attacks/hosts.py [--user] [--without namespaces,landlock,scopes,seccomp] COMMAND...
 
---user needs root. Where root's folder above the interpreter or the course is closed to others (a Python below /root), it is covered, in
-a mount namespace of the command's own, by one that is open and holds only what is needed. --without installs a seccomp filter that
-answers as an older kernel would; nothing of the sandbox's own code is touched.
+--user needs root. A folder of root's above the interpreter or the course that is closed to others (a Python below /root) is
+covered, in a mount namespace of the command's own, by one that is open and holds only what is needed. --without installs a
+seccomp filter that answers as an older kernel would; nothing of the sandbox's own code is touched.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ PRCTL, SECCOMP = {"x86_64": 157, "aarch64": 167}, {"x86_64": 317, "aarch64": 277
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--user", action="store_true")
-    parser.add_argument("--without", default="", help="features, separated by commas: namespaces, landlock, seccomp, mount, mount_setattr")
+    parser.add_argument(
+        "--without", default="", help="features, separated by commas: namespaces, landlock, seccomp, mount, mount_setattr"
+    )
     parser.add_argument("command", nargs=argparse.REMAINDER)
     options = parser.parse_args()
     if os.geteuid() == 0:

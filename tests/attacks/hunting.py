@@ -55,32 +55,43 @@ ATTACKS = [
         "garbage-collector",
         """
         import gc
+        ours = ("autograder.checks", "autograder.grading", "autograder.reference", "solutions")
         for thing in gc.get_objects():
             kind = type(thing)
-            if (kind.__module__ or "").startswith(("autograder.checks", "autograder.grading", "autograder.reference", "solutions")):
+            if (kind.__module__ or "").startswith(ours):
                 raise RuntimeError(f"FOUND an object of {kind.__module__}.{kind.__name__}")
-            if kind is dict and any(type(k) is str and k in ("expected", "truth", "tolerance") for k in thing) and "module" not in thing:
-                if any(isinstance(v, (list, float)) for v in thing.values()):
+            names = {name for name in thing if type(name) is str} if kind is dict else set()
+            if names & {"expected", "truth", "tolerance"} and "module" not in names:
+                if any(isinstance(value, (list, float)) for value in thing.values()):
                     raise RuntimeError(f"FOUND {list(thing)[:10]}")
         for code in gc.get_objects():
             if type(code).__name__ == "function" and code.__name__ == "positive_probability" and code is not positive_probability:
                 raise RuntimeError("FOUND another positive_probability")
         return honest(logits)
+
         """,
     ),
     *(
-        Attack(f"memory-for-the-{what}", at_import=f"{_SCAN}\nif find(bytes.fromhex('{{{what}_1}}'), bytes.fromhex('{{{what}_2}}')):\n    raise RuntimeError('FOUND')")
+        Attack(
+            f"memory-for-the-{what}",
+            at_import=_SCAN
+            + f"""
+if find(bytes.fromhex('{{{what}_1}}'), bytes.fromhex('{{{what}_2}}')):
+    raise RuntimeError('FOUND')
+""",
+        )
         for what in ("SECRET", "EXPECTED", "SEED", "SUBMISSION")
     ),
     Attack(
         "modules",
         """
         import sys
-        names = [n for n in sys.modules if n.split(".")[0] == "solutions" or n.startswith(("autograder.checks", "autograder.grading"))]
-        names += [n for n in sys.modules if n in ("autograder.reference", "autograder.course", "autograder.release")]
+        ours = ("solutions", "autograder.checks", "autograder.grading", "autograder.reference", "autograder.course")
+        names = [name for name in sys.modules if name.startswith(ours)]
         if names:
             raise RuntimeError(f"FOUND {names}")
         return honest(logits)
+
         """,
     ),
     Attack(
@@ -90,28 +101,31 @@ ATTACKS = [
         sys.path[:0] = ["{ROOT}", "{ROOT}/solutions", "{FOLDER}"]
         sys.path_importer_cache.clear()
         importlib.invalidate_caches()
-        for name in ("solutions.toy.word_agent", "autograder.checks.toy.word_agent", "autograder.reference", "autograder.grading.oracle",
-                     "autograder.selfcheck", "toy.word_agent_solution", "autograder.checks.compare"):
+        for name in ("solutions.toy.word_agent", "autograder.checks.toy.word_agent", "autograder.reference",
+                     "autograder.grading.oracle", "autograder.selfcheck", "autograder.checks.compare"):
             try:
                 importlib.import_module(name)
             except Exception:
                 continue
             raise RuntimeError(f"FOUND {name}")
         return honest(logits)
+
         """,
     ),
     Attack(
         "files-of-answers",
         """
         import os
-        for path in ("{ROOT}/solutions/toy/word_agent.py", "{ROOT}/autograder/checks/toy/word_agent.py", "{ROOT}/pyproject.toml", "{OTHER}",
-                     "{GRADES}", "/dev/shm/{SHARED}", "/etc/passwd", "/etc/hostname", "/etc/shadow", os.path.expanduser("~root/.bashrc")):
+        for path in ("{ROOT}/solutions/toy/word_agent.py", "{ROOT}/autograder/checks/toy/word_agent.py",
+                     "{ROOT}/pyproject.toml", "{OTHER}", "{GRADES}", "/dev/shm/{SHARED}", "/etc/passwd", "/etc/hostname",
+                     "/etc/shadow", "/root/.bashrc"):
             try:
                 open(path, "rb").read(1)
             except OSError:
                 continue
             raise RuntimeError(f"FOUND {path}")
-        for folder in ("{ROOT}", "{ROOT}/solutions", "{FOLDER}", "/home", "/root", "/tmp", "/etc", "/dev/shm", "/var", "/proc", "/sys", "/run"):
+        for folder in ("{ROOT}", "{ROOT}/solutions", "{FOLDER}", "/home", "/root", "/tmp", "/etc", "/dev/shm", "/var", "/proc",
+                       "/sys", "/run"):
             try:
                 names = os.listdir(folder)
             except OSError:
@@ -119,6 +133,7 @@ ATTACKS = [
             if names:
                 raise RuntimeError(f"FOUND {names[:5]} in {folder}")
         return honest(logits)
+
         """,
     ),
     Attack(
@@ -175,8 +190,9 @@ ATTACKS = [
         "proc",
         """
         import os
-        for name in ("self/environ", "self/cmdline", "self/maps", "self/mem", "self/fd", "1/environ", "1/cmdline", "{GRADER}/environ",
-                     "{GRADER}/mem", "{GRADER}/fd", "{VICTIM}/cmdline", "net/tcp", "mounts", "sys/kernel/hostname"):
+        for name in ("self/environ", "self/cmdline", "self/maps", "self/mem", "self/fd", "1/environ", "1/cmdline",
+                     "{GRADER}/environ", "{GRADER}/mem", "{GRADER}/fd", "{VICTIM}/cmdline", "net/tcp", "mounts",
+                     "sys/kernel/hostname"):
             try:
                 os.stat("/proc/" + name)
                 (os.listdir if name.endswith("fd") else lambda p: open(p, "rb").read(1))("/proc/" + name)
@@ -184,6 +200,7 @@ ATTACKS = [
                 continue
             raise RuntimeError(f"FOUND /proc/{name}")
         return honest(logits)
+
         """,
     ),
     Attack(
@@ -270,5 +287,7 @@ ATTACKS = [
     ),
 ]
 
-IN_PROCESS = ("frames", "garbage-collector", "memory-for-the-SECRET", "memory-for-the-EXPECTED", "memory-for-the-SEED", "modules", "imports-of-answers",
-              "files-of-answers", "environment", "proc", "open-descriptors")  # fmt: skip
+IN_PROCESS = (
+    "frames", "garbage-collector", "memory-for-the-SECRET", "memory-for-the-EXPECTED", "memory-for-the-SEED", "modules",
+    "imports-of-answers", "files-of-answers", "environment", "proc", "open-descriptors",
+)  # fmt: skip

@@ -1,10 +1,13 @@
 """State left behind, of torch, NumPy and Python. Each check has a process of its own: no other check may see any of it."""
 
+import textwrap
+
 from .target import Attack
 
 
 def left(name, what, expect="passed"):
     """State set when the function is called: the other exercises of the file are graded as if it were not."""
+    what = textwrap.dedent(what).strip("\n")
     return Attack(name, f"right = honest(logits)\n{what}\nreturn right", expect=expect)
 
 
@@ -25,26 +28,94 @@ ATTACKS = [
     left("warnings-as-errors", "import warnings\nwarnings.simplefilter('error')", expect=ODD),
     left("recursion-limit", "import sys\nsys.setrecursionlimit(60)", expect=ODD),
     left("switch-interval", "import sys\nsys.setswitchinterval(1000)"),
-    left("locale", "import locale\nfor name in ('de_DE.UTF-8', 'tr_TR.UTF-8', 'C'):\n    try:\n        locale.setlocale(locale.LC_ALL, name)\n    except locale.Error:\n        pass"),
+    left(
+        "locale",
+        """
+        import locale
+        for name in ('de_DE.UTF-8', 'tr_TR.UTF-8', 'C'):
+            try:
+                locale.setlocale(locale.LC_ALL, name)
+            except locale.Error:
+                pass
+        """,
+    ),
     left("working-folder", "import os\nos.chdir('/')"),
     left("umask-and-environment", "import os\nos.umask(0o777)\nos.environ.clear()"),
     left("collector-off", "import gc\ngc.disable()"),
-    left("streams-closed", "import sys\nif sys.stdout:\n    sys.stdout.close(); sys.stderr.close()\nsys.stdout = sys.stderr = None"),
+    left(
+        "streams-closed",
+        """
+        import sys
+        if sys.stdout:
+            sys.stdout.close(); sys.stderr.close()
+        sys.stdout = sys.stderr = None
+        """,
+    ),
     left("exception-hook", "import sys\nsys.excepthook = sys.unraisablehook = lambda *a: 1 / 0"),
-    left("dispatch-mode", "from torch.utils._python_dispatch import TorchDispatchMode\nclass Mode(TorchDispatchMode):\n    def __torch_dispatch__(self, f, t, a=(), k=None):\n        return 0\nMode().__enter__()", expect=ODD + ("crashed",)),
+    left(
+        "dispatch-mode",
+        """
+        from torch.utils._python_dispatch import TorchDispatchMode
+        class Mode(TorchDispatchMode):
+            def __torch_dispatch__(self, f, t, a=(), k=None):
+                return 0
+        Mode().__enter__()
+        """,
+        expect=ODD + ("crashed",),
+    ),
     # Patches of the file's own process, of all kinds: graded by what comes out, and nothing of it is seen by the other checks.
     *(
         left(f"patched-{name}", f"import {module}\n{module}.{attribute} = None", expect=ODD + ("crashed",))
         for name, module, attribute in (
-            ("os-write", "os", "write"), ("os-exit", "os", "_exit"), ("sys-modules", "sys", "modules"), ("sys-meta-path", "sys", "meta_path"),
-            ("builtins-len", "builtins", "len"), ("builtins-import", "builtins", "__import__"), ("json-dumps", "json", "dumps"),
-            ("struct", "struct", "Struct"), ("from-numpy", "torch", "from_numpy"), ("safetensors", "safetensors.numpy", "save"),
-            ("numpy-asarray", "numpy", "asarray"), ("traceback", "traceback", "extract_tb"), ("linecache", "linecache", "cache"),
-            ("child-serve", "autograder.sandbox.child", "describe_exception"), ("wire-encode", "autograder.sandbox.wire", "encode"),
+            ("os-write", "os", "write"),
+            ("os-exit", "os", "_exit"),
+            ("sys-modules", "sys", "modules"),
+            ("sys-meta-path", "sys", "meta_path"),
+            ("builtins-len", "builtins", "len"),
+            ("builtins-import", "builtins", "__import__"),
+            ("json-dumps", "json", "dumps"),
+            ("struct", "struct", "Struct"),
+            ("from-numpy", "torch", "from_numpy"),
+            ("safetensors", "safetensors.numpy", "save"),
+            ("numpy-asarray", "numpy", "asarray"),
+            ("traceback", "traceback", "extract_tb"),
+            ("linecache", "linecache", "cache"),
+            ("child-serve", "autograder.sandbox.child", "describe_exception"),
+            ("wire-encode", "autograder.sandbox.wire", "encode"),
         )
     ),
-    Attack("patched-at-import", at_import="import builtins, marshal, os, sys\nmarshal.loads = os.write = builtins.compile = builtins.getattr = None\nsys.modules.clear()", body="return torch.tensor(0.123456)", expect=("failed", "error", "crashed"), others=("passed", "failed", "error", "crashed")),
-    Attack("file-that-replaces-itself", at_import="import sys\nclass Other:\n    positive_probability = staticmethod(lambda logits: torch.tensor(0.123456))\n    def __getattr__(self, name):\n        return self.positive_probability\nsys.modules[__name__] = Other()", expect=("failed", "error"), others=("failed", "error", "missing")),
-    Attack("given-code-replaced", at_import="import toy.given.words as given\ngiven.POSITIVE = given.WORDS = ()", body="return torch.tensor(0.123456)", expect="failed"),
+    Attack(
+        "patched-at-import",
+        at_import="""
+        import builtins, marshal, os, sys
+        marshal.loads = os.write = builtins.compile = builtins.getattr = None
+        sys.modules.clear()
+        """,
+        body="return torch.tensor(0.123456)",
+        expect=("failed", "error", "crashed"),
+        others=("passed", "failed", "error", "crashed"),
+    ),
+    Attack(
+        "file-that-replaces-itself",
+        at_import="""
+        import sys
+        class Other:
+            positive_probability = staticmethod(lambda logits: torch.tensor(0.123456))
+            def __getattr__(self, name):
+                return self.positive_probability
+        sys.modules[__name__] = Other()
+        """,
+        expect=("failed", "error"),
+        others=("failed", "error", "missing"),
+    ),
+    Attack(
+        "given-code-replaced",
+        at_import="""
+        import toy.given.words as given
+        given.POSITIVE = given.WORDS = ()
+        """,
+        body="return torch.tensor(0.123456)",
+        expect="failed",
+    ),
     Attack("finder-removed", at_import="import sys\nsys.meta_path.clear()\nsys.path.clear()\nsys.path_hooks.clear()"),
 ]

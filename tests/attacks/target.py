@@ -1,4 +1,4 @@
-"""What is attacked: lesson 3's file and real checks. A submission is the reference with one function, or the module's end, replaced."""
+"""What is attacked: lesson 3's file and its real checks. A submission is the reference with one function or the end replaced."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Attack:
 
     body: replaces the body of `positive_probability(logits)`; `honest(logits)` gives its right answer.  at_import: is put at the
     module's end.  text: the whole file instead.  In all of them {name} of WORLD stands for a thing outside (see world.py).
-    expect, others: the statuses allowed for the exercise attacked and for the honest ones.  "passed" means that the answer is right
-    and what was tried had no effect.  says: is in the message.  An attack that gets through says FOUND, which no message may hold.
+    expect, others: the statuses allowed for the exercise attacked and for the honest ones; "passed" means that the answer is
+    right and what was tried had no effect.  says: is in the message.  An attack that gets through says FOUND: no message may.
     """
 
     name: str
@@ -72,10 +72,9 @@ def checks() -> dict[str, Check]:
 
 
 def bounded(check: Check, attack: Attack) -> Check:
-    """The check with the attack's own limits, so that what runs into one does so soon."""
+    """The check with the attack's own limits, so that what runs into one does so soon, and what should not never does."""
     limited = type(check)()
-    if attack.seconds is not None:
-        limited.seconds = attack.seconds
+    limited.seconds = 60.0 if attack.seconds is None else attack.seconds
     if attack.memory_mb is not None:
         limited.memory_mb = attack.memory_mb
     return limited

@@ -26,9 +26,19 @@ ATTACKS = [
     returns("one-dimension-too-many", "right.reshape(1)"),
     returns("thirty-dimensions", "right.reshape((1,) * 30)"),
     returns("all-cases-at-once", "right.expand(1000)"),
-    returns("storage-freed", "(lambda t: (t.untyped_storage().resize_(0), t)[1])(torch.ones(6))", expect=("failed", "error", "crashed")),
-    returns("strides-beyond-the-storage", "torch.as_strided(torch.ones(2), (2,), (1 << 40,)) if False else torch.ones(2).set_(torch.ones(2).untyped_storage(), 0, (2,), (0,))"),
-    returns("memory-of-others", "torch.frombuffer((__import__('ctypes').c_char * 80).from_address(id(torch)), dtype=torch.float64)"),
+    returns(
+        "storage-freed",
+        "(lambda t: (t.untyped_storage().resize_(0), t)[1])(torch.ones(6))",
+        expect=("failed", "error", "crashed"),
+    ),
+    returns(
+        "strides-beyond-the-storage",
+        "torch.ones(2).set_(torch.ones(2).untyped_storage(), 1, (1,), (1 << 40,)).expand(2)",
+    ),
+    returns(
+        "memory-of-others",
+        "torch.frombuffer((__import__('ctypes').c_char * 80).from_address(id(torch)), dtype=torch.float64)",
+    ),
     returns("object-array", "__import__('numpy').array([object()])"),
     returns("text-array", "__import__('numpy').array(['0.5'])"),
     returns("record-array", "__import__('numpy').zeros(2, dtype=[('a', 'f8'), ('b', 'O')])"),
@@ -59,8 +69,24 @@ ATTACKS = [
     # Left or torn in odd states, with the right answer given: the next call and the other checks see nothing of it.
     Attack("input-changed-in-place", "right = honest(logits)\nlogits.zero_()\nreturn right"),
     Attack("input-resized", "right = honest(logits)\nlogits.resize_(1000)\nreturn right", expect=("error", "passed")),
-    Attack("input-storage-freed", "right = honest(logits)\nlogits.untyped_storage().resize_(0)\nreturn right", expect=("error", "passed")),
+    Attack(
+        "input-storage-freed",
+        """
+        right = honest(logits)
+        logits.untyped_storage().resize_(0)
+        return right
+        """,
+        expect=("error", "passed"),
+    ),
     Attack("input-given-back", "return logits", expect=WRONG),
-    Attack("view-of-the-input-changed-later", "logits.detach_()\nright = logits[:1].reshape(())\nright.copy_(honest(logits))\nreturn right"),
+    Attack(
+        "view-of-the-input-changed-later",
+        """
+        logits.detach_()
+        right = logits[:1].reshape(())
+        right.copy_(honest(logits))
+        return right
+        """,
+    ),
     Attack("hooks-on-the-answer", "right = honest(logits).requires_grad_()\nright.register_hook(lambda g: 1 / 0)\nreturn right"),
 ]

@@ -14,7 +14,19 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="started by an ordinar
 
 
 def suite(*flags):
-    command = [sys.executable, str(HERE / "hosts.py"), *flags, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short", *SUITE]
+    command = [
+        sys.executable,
+        str(HERE / "hosts.py"),
+        *flags,
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--tb=short",
+        *SUITE,
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert " passed" in done.stdout and "skipped" not in done.stdout

@@ -5,13 +5,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from . import broken, comparison, escapes, exits, floods, forging, hunting, state, target, tensors
+from . import broken, comparison, escapes, exits, floods, forging, hunting, state, storage, target, tensors, trespass
 from .world import assert_no_process_left
 
-FAMILIES = (comparison, hunting, forging, exits, floods, escapes, tensors, state, broken)
-ATTACKS = [pytest.param(attack, id=f"{family.__name__.split('.')[-1]}-{attack.name}") for family in FAMILIES for attack in family.ATTACKS]
+FAMILIES = (comparison, hunting, forging, exits, floods, storage, escapes, trespass, tensors, state, broken)
+ATTACKS = [
+    pytest.param(attack, id=f"{family.__name__.split('.')[-1]}-{attack.name}") for family in FAMILIES for attack in family.ATTACKS
+]
 AT_A_TIME = 4  # on two processors: most of them sleep or wait
-HONEST_FILE = target.Attack("honest").source()
+HONEST = target.Attack("honest")
+HONEST_FILE = HONEST.source()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -36,13 +39,13 @@ def outcomes(request, names, sandbox, servers, oracle, checks):
 
 
 def run(attack, source, sandbox, oracle, checks):
-    """The verdicts on the exercise attacked and on an honest one of the same file, and on an honest file if that is not honest."""
+    """The verdicts on the exercise attacked, on an honest one of its file, and on another if this whole file is hit."""
     verdict = target.put(target.bounded(checks[target.EXERCISE], attack), source, oracle, sandbox)
     exercise = target.HONEST[len(attack.name) % len(target.HONEST)]  # both have their turns
     if attack.allowed_others == ("passed",):
-        return verdict, target.put(checks[exercise], source, oracle, sandbox), None
+        return verdict, target.put(target.bounded(checks[exercise], HONEST), source, oracle, sandbox), None
     other = target.put(target.bounded(checks[exercise], attack), source, oracle, sandbox)
-    return verdict, other, target.put(checks[exercise], HONEST_FILE, oracle, sandbox)
+    return verdict, other, target.put(target.bounded(checks[exercise], HONEST), HONEST_FILE, oracle, sandbox)
 
 
 @pytest.mark.parametrize("attack", ATTACKS)

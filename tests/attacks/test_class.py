@@ -42,10 +42,20 @@ def linked(name, to):
 
 
 def notebook(*cells):
-    return json.dumps({"cells": [{"cell_type": "code", "source": cell, "metadata": {}} for cell in cells], "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
+    return json.dumps(
+        {
+            "cells": [{"cell_type": "code", "source": cell, "metadata": {}} for cell in cells],
+            "metadata": {},
+            "nbformat": 4,
+            "nbformat_minor": 5,
+        }
+    )
 
 
-HELPED = HONEST.replace("import numpy as np\n", "import numpy as np\nfrom my_helper import identity\n", 1) + "\nBaseline.get = identity(Baseline.get)\n"
+HELPED = (
+    HONEST.replace("import numpy as np\n", "import numpy as np\nfrom my_helper import identity\n", 1)
+    + "\nBaseline.get = identity(Baseline.get)\n"
+)
 BOMB = b"\0" * (40 << 20)
 # student: ({file: content}, statuses of `positive_probability`, whether all other exercises keep their points)
 CLASS = {
@@ -74,7 +84,15 @@ CLASS = {
     "line-ends-by-the-million": ({FILE: HONEST + "\n" * 900_000, "torch.py": "x = 1"}, "passed", True),
     "exits-with-97": ({FILE: hostile(body="import os\nos._exit(97)")}, "crashed", True),
     "exits-at-import": ({FILE: hostile(at_import="import os\nos._exit(97)")}, "crashed", False),
-    "forges-its-import": ({FILE: hostile(at_import="import os, struct\nt = b'{\"import\": 7}'\nos.write(3, struct.pack('>II', len(t), 0) + t)\nos._exit(0)")}, "error", False),
+    "forges-its-import": (
+        {
+            FILE: hostile(
+                at_import="import os, struct\nt = b'{\"import\": 7}'\nos.write(3, struct.pack('>II', len(t), 0) + t)\nos._exit(0)"
+            )
+        },
+        "error",
+        False,
+    ),
     "floods": ({FILE: hostile(body="import os\nwhile True:\n    os.write(3, b'x' * 65536)")}, "failed", True),
     "escapes-in-a-message": ({FILE: hostile(body="raise ValueError('\x1b[2J[red]\u202e')")}, "error", True),
     "wrong": ({FILE: hostile(body="return honest(logits) + 1")}, "failed", True),
@@ -102,8 +120,27 @@ def graded(tmp_path_factory):
     (folder / "sent" / "pipe").mkdir()
     os.mkfifo(folder / "sent" / "pipe" / FILE)
     before = sorted(os.listdir(folder))
-    command = [sys.executable, "-m", "autograder.cli", "grade", folder / "sent", "--out", folder / "out", "--lessons", "3", "--jobs", "3"]
-    done = subprocess.run([str(word) for word in command], cwd=ROOT, capture_output=True, text=True, timeout=200, env={**os.environ, "TERM": "xterm"})
+    command = [
+        sys.executable,
+        "-m",
+        "autograder.cli",
+        "grade",
+        folder / "sent",
+        "--out",
+        folder / "out",
+        "--lessons",
+        "3",
+        "--jobs",
+        "3",
+    ]
+    done = subprocess.run(
+        [str(word) for word in command],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        env={**os.environ, "TERM": "xterm"},
+    )
     assert done.returncode == 1, done.stdout[-2000:] + done.stderr[-3000:]
     assert sorted(os.listdir(folder)) == sorted(["out", *before])
     results = {path.parent.name: json.loads(path.read_text()) for path in (folder / "out").glob("*/result.json")}
@@ -121,12 +158,18 @@ def test_everybody_has_a_result(graded):
 def test_each_gets_what_it_earned(graded, name):
     _, results, _ = graded
     _, statuses, others_pass = CLASS[name]
-    plain = {"=cmd()": "cmd", "seed.txt": "seed.txt_", "journal.jsonl": "journal.jsonl_", LONG + ".": None, LONG: None}.get(name, name)
+    plain = {"=cmd()": "cmd", "seed.txt": "seed.txt_", "journal.jsonl": "journal.jsonl_", LONG + ".": None, LONG: None}.get(
+        name, name
+    )
     if plain is None:  # two students whose names are equal when cut: both have a result of their own
         found = [result for student, result in results.items() if student.startswith(LONG[:20])]
         assert len(found) == 2
     else:
-        found = [result for student, result in results.items() if student == plain or (name.startswith("[red]") and student.startswith("red"))]
+        found = [
+            result
+            for student, result in results.items()
+            if student == plain or (name.startswith("[red]") and student.startswith("red"))
+        ]
         assert len(found) == 1, sorted(results)
     for result in found:
         rows = {row["id"].split("::")[1]: row for row in result["exercises"]}
@@ -159,4 +202,8 @@ def test_no_name_and_no_message_attacks_its_reader(graded):
 def test_nothing_was_written_where_a_name_pointed(graded):
     out, _, _ = graded
     assert not list(out.parent.rglob("evil.txt")) and not (out.parent.parent / "evil.txt").exists()
-    assert sorted(path.name for path in out.iterdir() if not path.is_dir() and not path.name.startswith(".")) == ["journal.jsonl", "scores.csv", "seed.txt"]
+    assert sorted(path.name for path in out.iterdir() if not path.is_dir() and not path.name.startswith(".")) == [
+        "journal.jsonl",
+        "scores.csv",
+        "seed.txt",
+    ]

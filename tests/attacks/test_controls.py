@@ -5,10 +5,13 @@ import pytest
 from autograder.sandbox.client import Sandbox
 from autograder.sandbox.executor import InProcess
 
-from . import escapes, hunting, target
+from . import escapes, hunting, target, trespass
 from .world import World
 
-@pytest.mark.parametrize("attack", [attack for attack in hunting.ATTACKS if attack.name in hunting.IN_PROCESS], ids=lambda attack: attack.name)
+
+@pytest.mark.parametrize(
+    "attack", [attack for attack in hunting.ATTACKS if attack.name in hunting.IN_PROCESS], ids=lambda attack: attack.name
+)
 def test_hunts_find_in_the_graders_own_process(attack, names, oracle, checks):
     verdict = target.put(checks[target.EXERCISE], attack.source(names), oracle, InProcess())
     assert "FOUND" in verdict.message, verdict
@@ -22,7 +25,10 @@ def unconfined():
         yield opened
 
 
-@pytest.mark.parametrize("attack", [attack for attack in escapes.ATTACKS if attack.name in escapes.UNCONFINED], ids=lambda attack: attack.name)
+OUTWARD = [attack for family in (escapes, trespass) for attack in family.ATTACKS if attack.name in family.UNCONFINED]
+
+
+@pytest.mark.parametrize("attack", OUTWARD, ids=lambda attack: attack.name)
 def test_escapes_reach_out_of_level_process(attack, unconfined, oracle, checks, tmp_path):
     outside = World(tmp_path)
     try:

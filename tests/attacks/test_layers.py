@@ -1,4 +1,4 @@
-"""Every layer that a result names holds, as seen from inside; and where one is missing, the level says so and grading is refused."""
+"""Every layer that a result names holds, as seen from inside; where one is missing the level says so, and grading is refused."""
 
 import json
 import os
@@ -17,18 +17,24 @@ HERE = Path(__file__).parent
 NOT_THERE = ("ENOENT", "ESRCH")
 # layer: whether what was seen agrees with it
 HOLDS = {
-    "rlimits": lambda seen: seen["limits"]["NOFILE"] == [limits.OPEN_FILES] * 2
-    and seen["limits"]["FSIZE"] == [limits.FILE_BYTES] * 2
-    and seen["limits"]["CORE"] == [0, 0]
-    and 0 < seen["limits"]["AS"][1] < 1 << 40
-    and 0 < seen["limits"]["CPU"][1] < 60,
-    "uid-drop": lambda seen: len(set(seen["uids"])) == 1 and seen["uids"][0] > 1000 and seen["groups"] == [] and seen["root again"] == "EPERM",
+    "rlimits": lambda seen: (
+        seen["limits"]["NOFILE"] == [limits.OPEN_FILES] * 2
+        and seen["limits"]["FSIZE"] == [limits.FILE_BYTES] * 2
+        and seen["limits"]["CORE"] == [0, 0]
+        and 0 < seen["limits"]["AS"][1] < 1 << 40
+        and 0 < seen["limits"]["CPU"][1] < 60
+    ),
+    "uid-drop": lambda seen: (
+        len(set(seen["uids"])) == 1 and seen["uids"][0] > 1000 and seen["groups"] == [] and seen["root again"] == "EPERM"
+    ),
     "user-namespace": lambda seen: seen["limits"]["NPROC"] == [limits.TASKS] * 2,
     "user-namespace-each": lambda seen: seen["uids"] == [65534] * 3 and seen["root again"] in ("EINVAL", "EPERM"),
     "unprivileged": lambda seen: 0 not in seen["uids"] and seen["root again"] == "EPERM",
     "capabilities": lambda seen: seen["capabilities"] == [0] * 6,
     "no_new_privs": lambda seen: seen["no_new_privs"] == 1,
-    "seccomp": lambda seen: seen["filter"] == 2 and seen["socket"] == seen["fork"] == seen["signal outside"] == seen["queue outside"] == "EPERM",
+    "seccomp": lambda seen: (
+        seen["filter"] == 2 and seen["socket"] == seen["fork"] == seen["signal outside"] == seen["queue outside"] == "EPERM"
+    ),
     "landlock": lambda seen: seen["list of /"] == "EACCES" and seen["/etc/passwd"] in ("EACCES", "ENOENT"),
     "landlock-scopes": lambda seen: seen["signal outside"] in ("EPERM", *NOT_THERE),
     "network-namespace": lambda seen: seen["connect"] != "connected",
@@ -54,7 +60,11 @@ def assert_layers_hold(said):
     if full:  # whatever the layers are called, a full sandbox keeps all of this away
         seen = said["seen"]
         assert seen["connect"] != "connected" and seen["signal outside"] != "sent" and type(seen["queue outside"]) is not int
-        assert seen["/etc/passwd"] in ("EACCES", "ENOENT") and seen["write a library"] != "written" and seen["capabilities"] == [0] * 6
+        assert (
+            seen["/etc/passwd"] in ("EACCES", "ENOENT")
+            and seen["write a library"] != "written"
+            and seen["capabilities"] == [0] * 6
+        )
 
 
 def test_here(sandbox, oracle, checks):
@@ -65,7 +75,9 @@ def test_here(sandbox, oracle, checks):
     assert_layers_hold(said)
 
 
-@pytest.mark.parametrize("missing", ["seccomp", pytest.param("namespaces", marks=pytest.mark.slow), pytest.param("mount", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "missing", ["seccomp", pytest.param("namespaces", marks=pytest.mark.slow), pytest.param("mount", marks=pytest.mark.slow)]
+)
 def test_one_kind_is_enough(missing):
     """Namespaces without a filter, or a filter without namespaces: still full."""
     code, said = on_host(f"--without {missing}", "full")
@@ -75,7 +87,9 @@ def test_one_kind_is_enough(missing):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("missing", ["mount_setattr", "landlock", "namespaces,seccomp", "mount,seccomp", "landlock,namespaces,seccomp"])
+@pytest.mark.parametrize(
+    "missing", ["mount_setattr", "landlock", "namespaces,seccomp", "mount,seccomp", "landlock,namespaces,seccomp"]
+)
 def test_what_is_said_elsewhere_holds(missing):
     code, said = on_host(f"--without {missing}")
     assert code == 0
@@ -83,7 +97,13 @@ def test_what_is_said_elsewhere_holds(missing):
 
 
 @pytest.mark.parametrize(
-    "missing", ["landlock", "namespaces,seccomp", pytest.param("mount_setattr,seccomp", marks=pytest.mark.slow), pytest.param("mount,landlock", marks=pytest.mark.slow)]
+    "missing",
+    [
+        "landlock",
+        "namespaces,seccomp",
+        pytest.param("mount_setattr,seccomp", marks=pytest.mark.slow),
+        pytest.param("mount,landlock", marks=pytest.mark.slow),
+    ],
 )
 def test_grading_is_refused_where_too_little_is_to_be_had(missing):
     code, said = on_host(f"--without {missing}", "full")
@@ -93,7 +113,17 @@ def test_grading_is_refused_where_too_little_is_to_be_had(missing):
 
 def test_level_of():
     """The level is a matter of what is there, not of how much of it."""
-    everything = ["network-namespace", "pid-namespace", "own-root", "uid-drop", "rlimits", "no_new_privs", "capabilities", "seccomp", "landlock"]
+    everything = [
+        "network-namespace",
+        "pid-namespace",
+        "own-root",
+        "uid-drop",
+        "rlimits",
+        "no_new_privs",
+        "capabilities",
+        "seccomp",
+        "landlock",
+    ]
     assert limits.level_of(everything) == "full"
     for layer in ("rlimits", "no_new_privs", "landlock", "uid-drop"):
         assert limits.level_of([other for other in everything if other != layer]) == "process"

@@ -1,4 +1,4 @@
-"""What lies outside the sandbox and must be neither read, changed nor reached: planted before the attacks, looked at after each."""
+"""What lies outside the sandbox and is to be neither read, changed nor reached: planted before the attacks, seen after each."""
 
 from __future__ import annotations
 
@@ -86,12 +86,17 @@ class World:
         }
 
     def _state(self) -> list:
-        state = [(path.name, path.read_bytes(), path.stat().st_mode, path.stat().st_mtime_ns) for path in (self.file, self.other, self.shared)]
+        state = [
+            (path.name, path.read_bytes(), path.stat().st_mode, path.stat().st_mtime_ns)
+            for path in (self.file, self.other, self.shared)
+        ]
         return [*state, sorted(os.listdir(self.folder)), sorted(os.listdir(self.other.parent)), os.umask(os.umask(0o022))]
 
     def _limits_of_victim(self) -> list:
         pid = self.victim.pid
-        return [resource.prlimit(pid, kind) for kind in (resource.RLIMIT_CPU, resource.RLIMIT_NOFILE)] + [os.getpriority(os.PRIO_PROCESS, pid)]
+        return [resource.prlimit(pid, kind) for kind in (resource.RLIMIT_CPU, resource.RLIMIT_NOFILE)] + [
+            os.getpriority(os.PRIO_PROCESS, pid)
+        ]
 
     def assert_intact(self) -> None:
         """Nothing outside was changed or reached."""
@@ -141,7 +146,9 @@ def processes_of(sandbox) -> set[int]:
                 with open(f"/proc/{entry.name}/cmdline", "rb") as file:
                     line = file.read()
                 user = os.stat(f"/proc/{entry.name}").st_uid
-                ours = user in range(limits.FIRST_UID, limits.FIRST_UID + limits.UIDS) and b"/climb-" not in line  # nor another grader's
+                ours = (
+                    user in range(limits.FIRST_UID, limits.FIRST_UID + limits.UIDS) and b"/climb-" not in line
+                )  # nor another grader's
                 if ours or mark in line:
                     found.add(int(entry.name))
             except (FileNotFoundError, ProcessLookupError):
