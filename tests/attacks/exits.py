@@ -52,7 +52,7 @@ ATTACKS = [
             step = functools.lru_cache(step)
         return step(logits)
         """,
-        expect=("crashed", "error", "passed"),
+        expect=("crashed", "error", "passed", "timeout"),  # on a busy machine it may not come to an end
         seconds=1,
     ),
     Attack("source-too-deep-to-parse", at_import="x = " + "(" * 5000 + ")" * 5000, expect=ENDED, others=ENDED),

@@ -57,7 +57,7 @@ while True:
 """
 
 
-def until(condition, seconds=10.0):
+def until(condition, seconds=60.0):  # a busy machine may need it; a quiet one takes a fraction of a second
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
