@@ -667,13 +667,14 @@ class ReachesTheFloor(Check):
     """A cycle of four words that stumbles with probability 1/10. The grader computes the expected loss of what comes back."""
 
     probe = "trained_tables"
+    seconds = 30  # a loss written with loops takes 2 s of a free processor
 
     def cases(self, rng):
         chain, batches = self.chain(), []
-        for _ in range(60):
-            words = [rng.integers(4, size=24)]
+        for _ in range(40):
+            words = [rng.integers(4, size=20)]
             for _ in range(4):
-                words.append((rng.random((24, 1)) > chain[words[-1]].cumsum(axis=1)).sum(axis=1))
+                words.append((rng.random((20, 1)) > chain[words[-1]].cumsum(axis=1)).sum(axis=1))
             batches.append(np.stack(words, axis=1))
         yield {"batches": batches, "learning_rate": 0.3}
 
@@ -683,7 +684,7 @@ class ReachesTheFloor(Check):
         return np.full((4, 4), 1 / 30) + (0.9 - 1 / 30) * np.roll(np.eye(4), 1, axis=1)
 
     def truth(self, batches, learning_rate):
-        return {"at_most": 0.48}  # the entropy rate is 0.435 nats; untrained tables have ln 4 = 1.386 (see the tests)
+        return {"at_most": 0.6}  # the entropy rate is 0.435 nats, untrained tables have ln 4 = 1.386 (see the tests)
 
     def judge(self, got, expected, **case):
         by_token, by_position = (np.asarray(got[name], dtype=np.float64) for name in ("by_token", "by_position"))
@@ -879,6 +880,7 @@ class Draws(SamplingCheck):
     """300 draws a row, in one call. How surely they tell each mistake from the truth is computed in the tests."""
 
     probe = "draws"
+    seconds = 30  # drawn one by one, with the distribution worked out by loops, 5,000 tokens take 2 s of a free processor
 
     def cases(self, rng):
         shares = [0.55, 0.25, 0.1, 0.06, 0.04]

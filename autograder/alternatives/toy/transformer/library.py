@@ -1,5 +1,7 @@
 """What PyTorch brings along: its attention, its cross-entropy, its distributions; drawn tokens written into one tensor."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -76,6 +78,28 @@ def next_token_loss(logits, tokens, mask):
     require_predicted(mask)  # noqa: F821
     targets = tokens[:, 1:].masked_fill(~(mask[:, 1:] & mask[:, :-1]), -100)
     return F.cross_entropy(logits[:, :-1].flatten(0, 1), targets.flatten(), ignore_index=-100)
+
+
+def pretrain(model, batches, optimizer, learning_rate=None, max_norm=1.0, after_step=None):
+    """The norm by hand."""
+    losses = []
+    for tokens, mask in batches:
+        step = len(losses)
+        if learning_rate is not None:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step)
+        model.zero_grad()
+        loss = next_token_loss(model(tokens, mask), tokens, mask)
+        loss.backward()
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        norm = math.sqrt(sum(float((g**2).sum()) for g in gradients))
+        for gradient in gradients:
+            gradient *= min(1.0, max_norm / norm)
+        optimizer.step()
+        losses.append(float(loss.detach()))
+        if after_step:
+            after_step(step)
+    return torch.tensor(losses, dtype=torch.float64)
 
 
 def sample_next(logits, temperature=1.0, top_k=None, top_p=None, generator=None):

@@ -49,28 +49,6 @@ def next_token_loss(logits, tokens, mask):
     return sum(terms) / len(terms)
 
 
-def pretrain(model, batches, optimizer, learning_rate=None, max_norm=1.0, after_step=None):
-    """The norm by hand."""
-    losses = []
-    for tokens, mask in batches:
-        step = len(losses)
-        if learning_rate is not None:
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step)
-        model.zero_grad()
-        loss = next_token_loss(model(tokens, mask), tokens, mask)
-        loss.backward()
-        gradients = [p.grad for p in model.parameters() if p.grad is not None]
-        norm = math.sqrt(sum(float((g**2).sum()) for g in gradients))
-        for gradient in gradients:
-            gradient *= min(1.0, max_norm / norm)
-        optimizer.step()
-        losses.append(float(loss.detach()))
-        if after_step:
-            after_step(step)
-    return torch.tensor(losses, dtype=torch.float64)
-
-
 def next_token_distribution(logits, temperature=1.0, top_k=None, top_p=None):
     require_sampling(temperature, top_k, top_p)  # noqa: F821
     if logits.ndim > 1:
@@ -84,13 +62,6 @@ def next_token_distribution(logits, temperature=1.0, top_k=None, top_p=None):
         stays = [i for i in stays if sum(p for j, p in probs.items() if scaled[j] > scaled[i]) < top_p]
     gone = torch.full_like(scaled, -torch.inf)
     return gone.index_put((torch.tensor(stays),), scaled[stays].log_softmax(0))
-
-
-def sample_next(logits, temperature=1.0, top_k=None, top_p=None, generator=None):
-    """By the inverse of the distribution function: the first token whose cumulated probability is above a uniform number."""
-    probs = next_token_distribution(logits, temperature, top_k, top_p).exp()
-    uniform = torch.rand(len(logits), 1, generator=generator, dtype=torch.float64)
-    return (probs.double().cumsum(-1) / probs.double().sum(-1, keepdim=True) <= uniform).sum(-1)
 
 
 def completion_log_probs(logits, tokens, sampled, temperature=1.0, top_k=None, top_p=None):

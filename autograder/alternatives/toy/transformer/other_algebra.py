@@ -65,6 +65,13 @@ def next_token_distribution(logits, temperature=1.0, top_k=None, top_p=None):
     return torch.where(keep, scaled - total, -torch.inf)
 
 
+def sample_next(logits, temperature=1.0, top_k=None, top_p=None, generator=None):
+    """By the inverse of the distribution function: the first token whose cumulated probability is above a uniform number."""
+    probs = next_token_distribution(logits, temperature, top_k, top_p).exp()
+    uniform = torch.rand(len(logits), 1, generator=generator, dtype=torch.float64)
+    return (probs.double().cumsum(-1) / probs.double().sum(-1, keepdim=True) <= uniform).sum(-1)
+
+
 def next_token_loss(logits, tokens, mask):
     """One-hot targets and a weighted mean."""
     require_scored(logits, tokens, "mask", mask)  # noqa: F821
