@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Sequence
 
-from autograder import __version__, reference
+from autograder import __version__
 from autograder.checks import Check
 from autograder.course import Course, CourseError, Exercise, Lesson
 from autograder.questions.rows import rows_of
@@ -19,7 +19,7 @@ from autograder.sandbox.executor import Executor
 from .examine import Verdict, examine
 from .oracle import PUBLIC_SEED, FrozenOracle, Oracle
 from .submissions import Submission
-from .workspace import workspace_for
+from .workspace import has_reference, workspace_for
 
 # When an exercise has several checks, the worst status speaks for it.
 BADNESS = ("passed", "failed", "error", "timeout", "crashed", "refused", "not_started", "missing")
@@ -131,7 +131,7 @@ class Grader:
 
 def oracle_for(course: Course, lesson: Lesson, seed: int) -> Oracle:
     """The reference's answers where there is a reference; else the frozen ones of a student bundle, for the public seed."""
-    if has_reference(course, lesson):
+    if has_reference(lesson):
         return Oracle(lesson.module, seed)
     if seed != PUBLIC_SEED:
         raise CourseError("a student's copy knows the answers of the public seed alone: leave out --seed")
@@ -141,10 +141,6 @@ def oracle_for(course: Course, lesson: Lesson, seed: int) -> Oracle:
     except (OSError, wire.WireError, KeyError, TypeError):
         shown = frozen.relative_to(course.root)
         raise CourseError(f"{shown} is missing or damaged: copy it again from the course as you got it") from None
-
-
-def has_reference(course: Course, lesson: Lesson) -> bool:
-    return (reference.ROOT / "solutions" / lesson.file).is_file()
 
 
 def frozen_file(root: Path, module: str) -> Path:
