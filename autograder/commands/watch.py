@@ -28,6 +28,7 @@ def watch(
     from autograder.cli import UsageProblem
     from autograder.dependencies import states_of
     from autograder.grading.grade import Grader
+    from autograder.interrupts import not_lost
     from autograder.progress import Progress
     from autograder.reports import terminal
     from autograder.sandbox import open_sandbox
@@ -40,7 +41,8 @@ def watch(
         grader = Grader(course, sandbox, jobs=os.cpu_count() or 1)
         if not as_json:
             console.print("[dim]Getting ready...[/dim]")
-        grader.prepare(exercises)
+        with not_lost():
+            grader.prepare(exercises)
         level, progress = sandbox.level, Progress(course.root)
         folders = [folder for folder in (course.root / "toy", course.root / "full", course.root / "answers") if folder.is_dir()]
         if as_json:

@@ -6,7 +6,10 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-LIBRARIES = ("numpy", "scipy", "torch", "matplotlib", "jaxtyping", "transformers", "datasets", "tokenizers", "accelerate", "rouge_score", "PIL")
+# What torch imports only when a function is first called, by the attribute that such a source names. `torch.autograd.grad` with
+# `grad_outputs` brings in a computer algebra system: seconds on a cold disk, of the few that a check may take.
+LATE = {"autograd": {"sympy"}}
+LIBRARIES = ("numpy", "scipy", "torch", "matplotlib", "jaxtyping", "transformers", "datasets", "tokenizers", "accelerate", "rouge_score", "PIL", "sympy")
 
 
 def libraries_for(modules: list[str]) -> list[str]:
@@ -49,6 +52,8 @@ def imported(text: str) -> set[str]:
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif not (isinstance(node, ast.FunctionDef) and _to_be_written(node)):
             waiting += ast.iter_child_nodes(node)
+            if isinstance(node, ast.Attribute):
+                found |= LATE.get(node.attr, set())
     return {name for name in found if name.split(".")[0] in LIBRARIES}
 
 

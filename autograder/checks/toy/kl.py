@@ -600,7 +600,7 @@ GRAD = "return torch.autograd.grad(total, parameter, retain_graph=True, material
 @check("expected_gradient", points=3, section="4.10")
 class ExpectedGradient(Check):
     probe = "expected_update"
-    seconds = 30.0  # autograd.grad with `grad_outputs` makes torch import a computer algebra system: seconds on a cold disk
+    seconds = 20.0  # the first `autograd.grad` with `grad_outputs` imports a computer algebra system, unless it is there already
     tolerance = 1e-9  # float64 sums of at most 12 terms
 
     def cases(self, rng):
@@ -641,7 +641,7 @@ class ExpectedGradient(Check):
 
 @check("expected_gradient", points=0.5, section="4.10")
 class ExpectedGradientRefuses(Refuses):
-    seconds = 30.0  # as above
+    seconds = 20.0  # as above
 
     def cases(self, rng):
         good = {"losses": np.array([1.0, 2.0]), "log_probs": np.log(QUARTER)}
