@@ -7,7 +7,7 @@ import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Optional
+from typing import Callable, Optional
 
 import typer
 
@@ -85,14 +85,14 @@ def run_checks(course: Course, units: list[tuple], seed: int | None = None) -> l
         ]
 
 
-def libraries_needed(units: list[tuple]) -> list[str] | None:
+def libraries_needed(units: list[tuple]) -> Callable[[list[str]], list[str]] | None:
     """For the learner's own files what these import by now (a second less than the solutions, before the plots); else None."""
     from autograder.sandbox.preload import libraries_of
 
     if [submission.name for submission, _ in units] != ["learner"]:
         return None
-    submission, exercises = units[0]
-    return libraries_of([submission.files.get(module, "") for module in modules_of(exercises)])
+    submission, _ = units[0]
+    return lambda modules: libraries_of([submission.files.get(module, "") for module in modules])
 
 
 def questions_for(submission, exercises: list[Exercise]) -> list[courses.Lesson]:

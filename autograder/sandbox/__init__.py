@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Callable
 
-def open_sandbox(probes: list[str], level: str | None = None, libraries: list[str] | None = None):
+
+def open_sandbox(probes: list[str], level: str | None = None, libraries: Callable[[list[str]], list[str]] | None = None):
     """The best sandbox of this machine; with a `level`, at least that one or SandboxError (grading fails closed).
 
-    `libraries`: what to import beforehand, if not what the solutions import. Imports nothing heavy itself: the fork server does that in a process of its own, while the caller goes on.
+    `libraries`: tells what to import beforehand for these modules, if not what their solutions import. Imports nothing heavy itself:
+    the fork server does that in a process of its own, while the caller goes on. Probes of several tracks get a fork server a track.
     """
     import sys
 
     from .errors import SandboxError
+    from .tracks import Tracks, track_of
 
-    if sys.platform != "linux":
-        from .spawned import SpawnedWorkers
+    if sys.platform != "linux" and level == "full":
+        raise SandboxError(f"no full sandbox on {sys.platform}: grade on Linux, WSL2 or in Docker, or pass --sandbox process")
 
-        if level == "full":
-            raise SandboxError(f"no full sandbox on {sys.platform}: grade on Linux, WSL2 or in Docker, or pass --sandbox process")
-        return SpawnedWorkers(probes, libraries)
-    from .client import Sandbox
+    def started(of_one_track: list[str]):
+        wanted = None if libraries is None else libraries(of_one_track)
+        if sys.platform != "linux":
+            from .spawned import SpawnedWorkers
 
-    sandbox = Sandbox(probes, level or "full", libraries)
+            return SpawnedWorkers(of_one_track, wanted)
+        from .client import Sandbox
+
+        return Sandbox(of_one_track, level or "full", wanted)
+
+    sandbox = Tracks(probes, started) if len(set(map(track_of, probes))) > 1 else started(probes)
     if level != "full":
         return sandbox
     try:
