@@ -29,6 +29,7 @@ class Loop:
     data: batches, of `Prompts` or of `Pairs`.  scores: the reward of each row of a rollout, (B,).
     optimizer: of the policy's parameters.  config: has `new_tokens`, `temperature`, `top_k` where rollouts are made.
     generator: of all sampling.  rows: what was logged, one dictionary a step.
+    kept: numbers by name that an algorithm carries from step to step (lesson 10's alpha). A run saves them and brings them back.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Loop:
         self.scores, self.reference, self.generator = scores, reference, generator
         self.eos_token_id, self.pad_token_id = eos_token_id, pad_token_id
         self.rows: list[dict[str, float]] = []
+        self.kept: dict[str, float] = {}
 
     def batches(self) -> Iterator[Any]:
         """The batches still to come, each of this process's own rows, on the policy's device."""
