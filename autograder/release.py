@@ -17,7 +17,7 @@ from autograder import __version__
 from autograder.checks import Check
 from autograder.course import Course, Lesson
 from autograder.grading.grade import frozen_file
-from autograder.grading.oracle import PUBLIC_SEED, Oracle
+from autograder.grading.oracle import PUBLIC_SEED, Oracle, entry_of
 from autograder.reference import ROOT
 from autograder.sandbox import wire
 from autograder.skeletons import skeleton
@@ -35,7 +35,7 @@ def release(course: Course, lessons: list[Lesson], target: Path, step: Callable[
     """Writes the bundle into `target`, which must be empty or absent. `step` is told what is being done."""
     target.mkdir(parents=True, exist_ok=True)
     copy_grader(target / "autograder", lessons)
-    for track in sorted({lesson.track for lesson in lessons}):
+    for track in sorted({"toy", *(lesson.track for lesson in lessons)}):  # the full track builds on the toy track's given code
         (target / track).mkdir()
         shutil.copy(ROOT / track / "__init__.py", target / track)
         shutil.copytree(ROOT / track / "given", target / track / "given", ignore=shutil.ignore_patterns("__pycache__"))
@@ -147,9 +147,7 @@ def freeze(lesson: Lesson) -> bytes:
     frames = []
     for check in lesson.checks:
         wrong = [{"id": mistake.id, "answers": oracle.answers(check, mistake)} for mistake in check.known_mistakes()]
-        entry = {"exercise": check.exercise, "check": type(check).__name__}
-        entry |= {"cases": oracle.cases(check), "expected": oracle.expected(check), "wrong": wrong}
-        frames.append(wire.encode(entry))
+        frames.append(wire.encode(entry_of(oracle, check) | {"wrong": wrong}))
     return b"".join(frames)
 
 

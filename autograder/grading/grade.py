@@ -6,6 +6,7 @@ import hashlib
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Sequence
 
@@ -19,6 +20,7 @@ from autograder.sandbox.executor import Executor
 from .examine import Verdict, examine
 from .oracle import PUBLIC_SEED, FrozenOracle, Oracle
 from .submissions import Submission
+from .truths import KeptOracle, sources
 from .workspace import has_reference, workspace_for
 
 # When an exercise has several checks, the worst status speaks for it.
@@ -39,13 +41,17 @@ class Grader:
     jobs: int = 2
     _oracles: dict[str, Oracle] = field(default_factory=dict)
 
+    @cached_property
+    def _sources(self) -> str:
+        return sources()
+
     @property
     def public(self) -> bool:
         return self.seed == PUBLIC_SEED
 
     def oracle(self, lesson: Lesson) -> Oracle:
         if lesson.module not in self._oracles:
-            self._oracles[lesson.module] = oracle_for(self.course, lesson, self.seed)
+            self._oracles[lesson.module] = oracle_for(self.course, lesson, self.seed, self._sources)
         return self._oracles[lesson.module]
 
     def prepare(self, exercises: list[Exercise]) -> None:
@@ -53,6 +59,9 @@ class Grader:
         for exercise in exercises:
             for check in exercise.checks:
                 self.oracle(exercise.lesson).expected(check)
+        for lesson in dict.fromkeys(exercise.lesson for exercise in exercises):
+            if isinstance(oracle := self.oracle(lesson), KeptOracle):
+                oracle.keep(lesson)
 
     def grade(
         self,
@@ -129,10 +138,13 @@ class Grader:
         }
 
 
-def oracle_for(course: Course, lesson: Lesson, seed: int) -> Oracle:
-    """The reference's answers where there is a reference; else the frozen ones of a student bundle, for the public seed."""
+def oracle_for(course: Course, lesson: Lesson, seed: int, made_from: str) -> Oracle:
+    """The reference's answers where there is a reference; else the frozen ones of a student bundle, for the public seed.
+
+    made_from: `truths.sources()`, which tells whether answers kept by an earlier command still hold.
+    """
     if has_reference(lesson):
-        return Oracle(lesson.module, seed)
+        return KeptOracle(lesson, course.root, made_from) if seed == PUBLIC_SEED else Oracle(lesson.module, seed)
     if seed != PUBLIC_SEED:
         raise CourseError("a student's copy knows the answers of the public seed alone: leave out --seed")
     frozen = frozen_file(course.root, lesson.module)

@@ -90,6 +90,12 @@ class FrozenOracle(Oracle):
                 self._memory[("wrong", name, wrong["id"])] = wrong["answers"]
 
 
+def entry_of(oracle: Oracle, check: Check) -> dict[str, Any]:
+    """A check's cases and right answers as they are written down: in a release, and from one command to the next."""
+    named = {"exercise": check.exercise, "check": type(check).__name__}
+    return named | {"cases": oracle.cases(check), "expected": oracle.expected(check)}
+
+
 def key(check: Check) -> tuple[str, str]:
     return (check.exercise, type(check).__name__)
 

@@ -19,6 +19,7 @@ from pathlib import Path
 CONTROL = 3
 ROOT = Path(__file__).resolve().parent.parent.parent
 KEPT_VARIABLES = ("LANG", "TZ")
+GPT2 = "transformers.models.gpt2.modeling_gpt2"
 
 
 def main() -> None:
@@ -121,6 +122,21 @@ def warm_up() -> None:
         raise ValueError("a traceback loads linecache")
     except ValueError as error:
         child.describe_exception(error, [])
+    if GPT2 in sys.modules:
+        warm_up_language_model()
+
+
+def warm_up_language_model() -> None:
+    """The same for the language models of the full track: one forward and backward pass, with a cache and without."""
+    import torch
+
+    gpt2 = sys.modules[GPT2]
+    sizes = {"vocab_size": 5, "n_positions": 8, "n_embd": 4, "n_layer": 1, "n_head": 1, "bos_token_id": 0, "eos_token_id": 0}
+    model = gpt2.GPT2LMHeadModel(gpt2.GPT2Config(**sizes))
+    tokens, mask = torch.tensor([[1, 2, 3]]), torch.tensor([[0, 1, 1]])
+    model(input_ids=tokens, attention_mask=mask, use_cache=False, logits_to_keep=1).logits.sum().backward()
+    with torch.inference_mode():
+        model(input_ids=tokens, attention_mask=mask, use_cache=True)
 
 
 def forget_the_course() -> None:

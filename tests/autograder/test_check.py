@@ -174,7 +174,7 @@ def test_a_result_names_the_seed_by_a_hash(tiny):
 def test_other_seeds_draw_other_cases_and_leave_no_progress(tiny):
     tiny.solve(double=f"return x + x if x.shape[0] == 2 else x + x * {1 + 1e-3}")
     assert tiny.climb("check", "double", "--seed", 3, "--json").statuses == {"double": "failed"}
-    assert not (tiny.root / ".climb").exists()
+    assert not (tiny.root / ".climb/progress.json").exists()
     drawn = [np.concatenate([case["x"] for case in Oracle("toy.first", seed).cases(_double(tiny))]) for seed in (0, 3, 3)]
     assert not np.array_equal(drawn[0], drawn[1]) and np.array_equal(drawn[1], drawn[2])
 
@@ -190,7 +190,7 @@ def _double(tiny):
 
 def test_solutions_pass_and_are_not_the_learners_progress(tiny):
     done = tiny.climb("check", "--solutions")
-    assert done.code == 0 and not (tiny.root / ".climb").exists()
+    assert done.code == 0 and not (tiny.root / ".climb/progress.json").exists()
     tiny.climb("check", "--solutions", tiny.write("../else.py", "")).refused("--solutions", "leave out")
 
 
@@ -211,7 +211,7 @@ def test_a_file_folder_zip_or_notebook_elsewhere(tiny, tmp_path):
         done = tiny.climb("check", place, "--json")
         assert done.code == 0 and set(done.statuses) == {"double", "halve", "Box.put"}, place
         assert done.json["submission"] != "learner"
-    assert not (tiny.root / ".climb").exists()
+    assert not (tiny.root / ".climb/progress.json").exists()
     done = tiny.climb("check", *places)
     assert done.code == 0 and done.out.count("5 of 5 points") == len(places)
 
