@@ -1,0 +1,235 @@
+"""`climb report` as a page: one HTML file that needs nothing beside it. What runs say is shown as text, never as markup."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from autograder.reports import run_report_curves as curves
+from autograder.reports import run_report_samples as samples
+from autograder.reports.run_report_charts import Line, chart, figure, key, spread_of
+from autograder.reports.run_report_data import Run, differing, number_like
+from autograder.reports.run_report_sweep import sweep_of
+
+MARK = '<meta name="generator" content="climb report">'  # by which a report is known, to be written over
+MOST_FAINT = 3  # curves in one picture whose every step is drawn: with more, only the moving means can be told apart
+LONGEST = 300  # characters of a value of the configuration, or of a text among the final figures
+MOST_IN_ONE = 12  # figures under one name of a summary: {"tv": {"PPO": ...}}
+LARGEST_PICTURE = 3 * 2**20  # bytes, of a PNG that the run made itself
+MOST_PICTURES = 12
+
+FINALS = {  # name: (what a person calls it, unit); the order is that of the report
+    "reward_before": ("Reward before", ""),
+    "reward_after": ("Reward after", ""),
+    "reward": ("Reward", ""),
+    "gold_reward_before": ("Gold reward before", ""),
+    "gold_reward": ("Gold reward", ""),
+    "kl": ("KL to the reference", "nats a completion"),
+    "naturalness_before": ("Naturalness before", "nats a token"),
+    "naturalness": ("Naturalness", "nats a token"),
+    "objective": ("Objective", ""),
+    "best_objective": ("Best objective", ""),
+    "tv": ("Total variation to the optimum", ""),
+    "completion_length": ("Completion length", "tokens"),
+    "eos_rate": ("Share that ends (EOS)", ""),
+}
+LAST = {"seconds": ("Time", ""), "peak_memory_mb": ("Peak memory", "MB")}
+TILES = ("reward", "reward_after", "kl", "gold_reward", "naturalness", "objective")
+
+
+@dataclass
+class Cell:
+    """One final figure of one run."""
+
+    text: str
+    interval: str = ""
+
+
+def page(runs: list[Run], title: str) -> str:
+    """The report of these runs."""
+    together = curves.groups(runs)
+    tones = {number: tone for tone, group in enumerate(together) for number in group}
+    names = [run.name for run in runs]
+    prompts, hidden = samples.prompts_of(runs)
+    return _template().render(
+        mark=Markup(MARK),
+        title=title,
+        runs=runs,
+        names=names,
+        alone=len(runs) == 1,
+        tiles=tiles(runs[0]) if len(runs) == 1 else [],
+        legend=legend(runs, together),
+        key=key,
+        tones=tones,
+        finals=finals(runs),
+        sweep=sweep_of(runs, tones),
+        panels=panels(runs, tones),
+        most_faint=MOST_FAINT,
+        smoothed=any(curve.smooth is not None for measure in curves.measures(runs) for curve in measure.curves),
+        averages=samples.averages_of(runs),
+        average_columns=[label for _, label in samples.columns_of(runs)],
+        prompts=prompts,
+        hidden=hidden,
+        scale=samples.LEGEND,
+        rated=any(token.ratio for prompt in prompts for entry in prompt.entries for token in entry.tokens),
+        settings=settings(runs),
+        pictures=pictures(runs),
+    )
+
+
+@lru_cache(maxsize=1)
+def _template():
+    import jinja2
+
+    folder = jinja2.FileSystemLoader(Path(__file__).parent)
+    options = {"autoescape": True, "undefined": jinja2.StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    return jinja2.Environment(loader=folder, **options).get_template("run_report.html.j2")
+
+
+def legend(runs: list[Run], together: list[list[int]]) -> list[tuple[int, str]]:
+    """(tone, name) of each group of runs that differ in their seed alone."""
+    if len(runs) == 1:
+        return []
+    return [(tone, group_name([runs[number] for number in group])) for tone, group in enumerate(together)]
+
+
+def group_name(group: list[Run]) -> str:
+    if len(group) == 1:
+        return group[0].name
+    shared = re.sub(r"[-_,/ ]*(seed[-_=]?)?$", "", os.path.commonprefix([run.name for run in group]))
+    return f"{shared or ', '.join(run.name for run in group[:4])} ({len(group)} seeds)"
+
+
+def panels(runs: list[Run], tones: dict[int, int]) -> list[dict[str, Any]]:
+    """The curves: a picture for each measure, all runs in it. Chosen and rejected answers' figures share their axis."""
+    found = curves.measures(runs)
+    shared = _shared_ranges(found)
+    tones_by_part = {name: n for n, name in enumerate(dict.fromkeys(c.name for m in found for c in m.curves))}
+    made = []
+    for measure in found:
+        lines = [_line(curve, runs, tones, tones_by_part) for curve in measure.curves]
+        if len(lines) > MOST_FAINT:
+            lines = [replace(line, faint=None) for line in lines]
+        picture = chart(lines, measure.title, x_label="step", y_log=measure.log, y_range=shared.get(measure.name))
+        parts = [(line.tone, curve.name) for line, curve in zip(lines, measure.curves) if curve.name and len(runs) == 1]
+        made.append({"title": measure.title, "unit": measure.unit, "log": measure.log, "svg": picture, "parts": parts})
+    return made
+
+
+def _line(curve: curves.Curve, runs: list[Run], tones: dict[int, int], parts: dict[str, int]) -> Line:
+    names = [part for part in (runs[curve.run].name if len(runs) > 1 else "", curve.name) if part]
+    tone = tones[curve.run] if len(runs) > 1 else parts[curve.name]
+    smooth = curve.smooth
+    line = Line(tone, ", ".join(names), curve.steps, curve.values if smooth is None else smooth)
+    line.faint = curve.values if smooth is not None else None
+    line.low, line.high, line.dots = curve.low, curve.high, len(curve.steps) < curves.FEWEST_TO_SMOOTH
+    return line
+
+
+def _shared_ranges(found: list[curves.Measure]) -> dict[str, tuple[float, float]]:
+    by_rest: dict[str, list[curves.Measure]] = {}
+    for measure in found:
+        words = measure.name.split("_")
+        if {"chosen", "rejected"} & set(words):
+            by_rest.setdefault("_".join(word for word in words if word not in ("chosen", "rejected")), []).append(measure)
+    pairs = [pair for pair in by_rest.values() if len(pair) == 2 and not any(measure.log for measure in pair)]
+    return {m.name: spread_of([c.values for other in pair for c in other.curves], log=False) for pair in pairs for m in pair}
+
+
+def cell_of(name: str, value: Any) -> Cell:
+    """A final figure as text; one with an interval as its mean and the interval."""
+    if isinstance(value, dict) and number_like(value.get("mean")):
+        ends = [value.get("low"), value.get("high")]
+        interval = f"{figure(ends[0])} to {figure(ends[1])}" if all(map(number_like, ends)) else ""
+        return Cell(figure(value["mean"]), interval)
+    if number_like(value):
+        return Cell(duration(value) if name == "seconds" else figure(value))
+    return Cell(text_of(value))
+
+
+def duration(seconds: float) -> str:
+    whole = round(seconds)
+    if seconds < 60:
+        return f"{figure(seconds, 3)} s"
+    return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def text_of(value: Any) -> str:
+    """A value as a person writes it in a configuration, cut when it is long."""
+    if value is None or isinstance(value, bool):
+        text = {None: "none", True: "true", False: "false"}[value]
+    elif isinstance(value, float):
+        text = f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    else:
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= LONGEST else text[:LONGEST] + " ..."
+
+
+def flat(summary: dict[str, Any]) -> dict[tuple[str, str], Any]:
+    """{(name, part): figure} of a summary; figures that stand under one name, as the distances of several algorithms, by part."""
+    found: dict[tuple[str, str], Any] = {}
+    for name, value in summary.items():
+        if isinstance(value, dict) and not number_like(value.get("mean")):
+            for part, inner in list(value.items())[:MOST_IN_ONE]:
+                found[str(name), str(part)] = inner
+        else:
+            found[str(name), ""] = value
+    return found
+
+
+def finals(runs: list[Run]) -> list[dict[str, Any]]:
+    """The table of final figures: a row for each name that some run has, a cell for each run."""
+    figures = [flat(run.final) for run in runs]
+    found = list(dict.fromkeys(name for table in figures for name in table))
+    known = [*FINALS, *(name for name, _ in found if name not in FINALS and name not in LAST), *LAST]
+    rows = []
+    for name, part in sorted(found, key=lambda pair: known.index(pair[0])):
+        label, unit = (FINALS | LAST).get(name, (name.replace("_", " ").capitalize(), ""))
+        cells = [cell_of(name, table[name, part]) if (name, part) in table else Cell("–") for table in figures]
+        rows.append({"label": f"{label}: {part}" if part else label, "unit": unit, "cells": cells})
+    return rows
+
+
+def tiles(run: Run) -> list[dict[str, Any]]:
+    """The few figures that stand large at the top of a single run's report."""
+    shown = []
+    for name in TILES:
+        if name in run.final and name in FINALS:
+            cell, before = cell_of(name, run.final[name]), run.final.get(f"{name.removesuffix('_after')}_before")
+            label = "Reward" if name == "reward_after" else FINALS[name][0]
+            was = cell_of(name, before).text if before is not None else ""
+            shown.append({"label": label, "unit": FINALS[name][1], "cell": cell, "before": was})
+    return shown
+
+
+def settings(runs: list[Run]) -> list[dict[str, Any]]:
+    """The configuration: each field with its sentence and its value in each run; where runs differ is marked, and comes first."""
+    names = list(dict.fromkeys(name for run in runs for name in run.config))
+    different = [name for name in names if name in differing(runs)]
+    rows = []
+    for name in [*different, *(name for name in names if name not in different)]:
+        sentence = next((run.sentences[name] for run in runs if name in run.sentences), "")
+        values = [text_of(run.config[name]) if name in run.config else "–" for run in runs]
+        rows.append({"name": name, "sentence": sentence, "values": values, "differs": len(set(values)) > 1})
+    return rows
+
+
+def pictures(runs: list[Run]) -> list[dict[str, str]]:
+    """The PNGs that the runs drew themselves, as data within the page."""
+    found = []
+    for run in runs:
+        for place in run.pictures:
+            if len(found) < MOST_PICTURES and place.stat().st_size <= LARGEST_PICTURE:
+                data = place.read_bytes()
+                if data.startswith(b"\x89PNG\r\n\x1a\n"):
+                    name = place.name if len(runs) == 1 else f"{run.name}/{place.name}"
+                    found.append({"name": name, "source": "data:image/png;base64," + base64.b64encode(data).decode()})
+    return found
