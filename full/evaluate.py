@@ -67,8 +67,8 @@ def continue_prompts(
        EOS is over: it gets `pad_token_id` from then on, with attention mask 0.
 
     eos_token_id: None: nothing ends a completion.  generator: on the CPU; None: torch's global one.
-    Returns a Rollout: tokens and attention_mask (batch, prompt + new_tokens), always that many columns, and prompt_length. The mask
-    is the prompts', then 1 on what was drawn, the EOS included. Once all rows are over the model need not be asked again.
+    Returns a Rollout: tokens and attention_mask (batch, prompt + new_tokens), always that many columns, and prompt_length. The
+    mask is the prompts', then 1 on what was drawn, the EOS included. Once all rows are over the model need not be asked again.
     Raises ValueError, naming the argument, for new_tokens < 1, pad_token_id = eos_token_id, a temperature that is not positive,
     top_k < 0, prompts without a real token or padded elsewhere than on the left, and more tokens than the model can read.
     """
@@ -106,7 +106,7 @@ def mean_with_interval(values: Float[Tensor, "n"]) -> dict[str, float]:
 
 
 def distinct_n(rows: Sequence[Sequence[int]], n: int) -> float:
-    """Distinct-n: of all sequences of n neighbouring tokens in these rows, the share that are different from each other (eq. 8.7).
+    """Distinct-n: of all runs of n neighbouring tokens in these rows, the share that differ from each other (eq. 8.7).
 
     rows: tokens of each text, of any lengths, without padding. An n-gram lies in one row; all rows are counted together.
     0.0 if no row is long enough for one. Raises ValueError, naming `n`, for n < 1.

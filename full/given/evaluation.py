@@ -97,7 +97,7 @@ def require_room(model: nn.Module, prompts: Prompts, new_tokens: int) -> None:
     longest = int(prompts.attention_mask.sum(dim=1).max())
     if context is not None and longest + new_tokens > context:
         received = f"{new_tokens} after a prompt of {longest}"
-        raise ValueError(f"new_tokens: expected prompt and completion to fit in the model's {context} tokens, received {received}")
+        raise ValueError(f"new_tokens: expected prompt and completion within the model's {context} tokens, received {received}")
 
 
 def require_labels(classifier: nn.Module) -> None:
