@@ -1,0 +1,218 @@
+"""The grammar as a weighted finite-state machine, and what is computed on it: visits, draws, forward probabilities.
+
+A state is a place in a sentence or between two; an arc carries a word and takes the machine to the next state. All that depends on
+the review's sentiment is which sentence is begun, so an arc's probability has one entry for each sentiment.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Sequence
+
+import numpy as np
+
+from .review_grammar import Choice
+
+START, END = 0, 1
+
+
+class Builder:
+    """Collects states and arcs."""
+
+    def __init__(self) -> None:
+        self.states = 2
+        self.arcs: list[tuple[int, str, int, np.ndarray]] = []
+
+    def state(self) -> int:
+        self.states += 1
+        return self.states - 1
+
+    def add(self, parts: list, origins: dict[int, np.ndarray], target: int) -> None:
+        """A sequence that begins at `origins` (state -> probability, by sentiment) and ends at `target` with its last word."""
+        left = self._sequence(parts, origins, target)
+        if set(left) != {target}:
+            raise ValueError("a sentence has to end with a word that is always there")
+
+    def _sequence(self, parts, origins, target):
+        for at, part in enumerate(parts):
+            goal = target if at == len(parts) - 1 else self.state()
+            origins = self._word(part, origins, goal) if isinstance(part, str) else self._choice(part, origins, goal)
+        return origins
+
+    def _word(self, word, origins, goal):
+        for state, weight in origins.items():
+            self.arcs.append((state, word, goal, weight))
+        return {goal: np.ones(1)}
+
+    def _choice(self, choice: Choice, origins, goal):
+        """All alternatives end at `goal`; an empty one leaves its share at the origins."""
+        after: dict[int, np.ndarray] = {}
+        for weight, sequence in choice.options:
+            scaled = {state: share * weight for state, share in origins.items()}
+            for state, share in (self._sequence(sequence, scaled, goal) if sequence else scaled).items():
+                after[state] = np.ones(1) if state == goal else after.get(state, 0.0) + share
+        return after
+
+    def machine(self, sentiments: int) -> Machine:
+        return Machine(self.states, self.arcs, sentiments)
+
+
+class Machine:
+    """vocabulary: the words in order.  origin, word, target: (arcs,), sorted by origin and word.  probs: (arcs, sentiments).
+
+    States are numbered; 0 is where reviews begin and 1 where they have ended. The machine has no cycles.
+    """
+
+    def __init__(self, states: int, arcs: Sequence[tuple[int, str, int, np.ndarray]], sentiments: int) -> None:
+        self.states, self.sentiments = states, sentiments
+        self.vocabulary = sorted({word for _, word, _, _ in arcs})
+        self.number = {word: n for n, word in enumerate(self.vocabulary)}
+        origin, word, target = (np.array(column) for column in zip(*((o, self.number[w], t) for o, w, t, _ in arcs)))
+        probs = np.stack([np.broadcast_to(p, sentiments) for _, _, _, p in arcs]).astype(np.float64)
+        order = np.lexsort((target, word, origin))
+        self.origin, self.word, self.target, self.probs = origin[order], word[order], target[order], probs[order]
+        self.key = self.origin * len(self.vocabulary) + self.word  # sorted
+
+    def by_origin(self, values: np.ndarray) -> np.ndarray:
+        """(arcs, ...) summed over the arcs of each state."""
+        total = np.zeros((self.states, *values.shape[1:]))
+        np.add.at(total, self.origin, values)
+        return total
+
+    @cached_property
+    def flow(self) -> tuple[np.ndarray, np.ndarray]:
+        """(expected visits of each state (states, sentiments), probability of a review of each length (steps, sentiments))."""
+        here = np.zeros((self.states, self.sentiments))
+        here[START] = 1.0
+        visits, ended = here.copy(), []
+        while here.any():
+            moved = here[self.origin] * self.probs
+            here = np.stack([np.bincount(self.target, m, self.states) for m in moved.T], axis=1)
+            visits += here
+            ended.append(here[END].copy())
+        return visits, np.array(ended)
+
+    def path_entropy(self) -> np.ndarray:
+        """Entropy of the path from start to end given each sentiment, (sentiments,), in nats."""
+        logs = np.log(self.probs, out=np.zeros_like(self.probs), where=self.probs > 0)
+        return (self.flow[0] * self.by_origin(-self.probs * logs)).sum(0)
+
+    # Drawing
+
+    @cached_property
+    def _steps(self) -> tuple[np.ndarray, np.ndarray]:
+        """(running sums of the arcs' probabilities, each state's beginning at a whole number; each state's first arc)."""
+        first = np.searchsorted(self.origin, np.arange(self.states + 1))
+        running = np.cumsum(self.probs, axis=0)
+        before = np.concatenate([np.zeros((1, self.sentiments)), running])[first[:-1]]
+        inside = (running - before[self.origin]).clip(0.0, 1.0)
+        return inside + self.origin[:, None], first
+
+    def draw(self, sentiments: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+        """Word numbers of one review for each sentiment, its end token included."""
+        running, first = self._steps
+        state, going = np.full(len(sentiments), START), np.arange(len(sentiments))
+        written: list[np.ndarray] = []
+        while len(going):
+            arc = np.empty(len(going), dtype=np.int64)
+            uniform = rng.random(len(sentiments))[going]
+            for s in range(self.sentiments):
+                rows = sentiments[going] == s
+                arc[rows] = np.searchsorted(running[:, s], state[going][rows] + uniform[rows], side="right")
+            arc = np.minimum(arc, first[state[going] + 1] - 1)
+            column = np.full(len(sentiments), -1)
+            column[going], state[going] = self.word[arc], self.target[arc]
+            written.append(column)
+            going = going[state[going] != END]
+        table = np.stack(written, axis=1)
+        return [row[row >= 0] for row in table]
+
+    # Forward probabilities
+
+    @cached_property
+    def lost(self) -> tuple[np.ndarray, np.ndarray, tuple]:
+        """What follows a slip: the state is drawn from the share of its visits, the same for every sentiment.
+
+        Returns (probability of each state; of each next word, (words, sentiments); and of two next words with the state after
+        them, as a table sorted by the two words: key, state, (rows, sentiments)).
+        """
+        words = len(self.vocabulary)
+        visits = self.flow[0] @ self.prior
+        visits[END] = 0.0
+        share = visits / visits.sum()
+        mass = share[self.origin, None] * self.probs
+        first = np.stack([np.bincount(self.word, m, words) for m in mass.T], axis=1)
+        place, index = np.unique(self.word * self.states + self.target, return_inverse=True)
+        mass = np.stack([np.bincount(index, m, len(place)) for m in mass.T], axis=1)
+        rows, arcs = self._spread(place % self.states)
+        key = (place // self.states)[rows] * words + self.word[arcs]
+        order = np.argsort(key, kind="stable")
+        return share, first, (key[order], self.target[arcs][order], (mass[rows] * self.probs[arcs])[order])
+
+    prior: np.ndarray
+    "Of the sentiments; set by the world."
+
+    def _spread(self, state: np.ndarray, word: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """(row, arc) for every arc out of each state, with this word where one is given."""
+        words = len(self.vocabulary)
+        low = state * words + (0 if word is None else word)
+        high = state * words + (words - 1 if word is None else word)
+        return _ranges(np.searchsorted(self.key, low), np.searchsorted(self.key, high, side="right"))
+
+    def forward(self, texts: Sequence[np.ndarray], slip: float = 0.0) -> np.ndarray:
+        """log p(the first t words | sentiment), (texts, longest + 1, sentiments); after a text's end its last value.
+
+        texts: word numbers; any other number stands for a word that is not in the vocabulary. With `slip` in (0, 1) every word is a
+        slip with this probability: uniform over the vocabulary, the state after it drawn as `lost` says.
+        """
+        rows, words, longest = len(texts), len(self.vocabulary), max(map(len, texts), default=0)
+        table = np.full((rows, longest), -1)
+        for row, text in enumerate(texts):
+            table[row, : len(text)] = text
+        going = np.arange(longest) < np.array([len(text) for text in texts], dtype=np.int64).reshape(-1, 1)
+        known = (table >= 0) & (table < words)
+        logs = np.zeros((rows, longest + 1, self.sentiments))
+        who, state, mass = np.arange(rows), np.full(rows, START), np.ones((rows, self.sentiments))  # what holds to the grammar
+        total, offset = mass.copy(), np.zeros((rows, 1))
+        slipped = earlier = fresh = np.zeros((rows, self.sentiments))  # by the last word; by the one before; `earlier` with a right word since
+        for t in range(longest):
+            word = table[:, t]
+            who, state, mass = self._stepped(who, state, mass * (1 - slip), np.where(known[:, t], word, -1))
+            new_fresh = np.zeros_like(total)
+            if slip:
+                _, first, (key, target, weight) = self.lost
+                new_fresh[known[:, t]] = slipped[known[:, t]] * first[word[known[:, t]]] * (1 - slip)
+                if t:
+                    pair = np.where(known[:, t] & known[:, t - 1], table[:, t - 1] * words + word, -1)
+                    row, entry = _ranges(np.searchsorted(key, pair), np.searchsorted(key, pair, side="right"))
+                    who, state = np.concatenate([who, row]), np.concatenate([state, target[entry]])
+                    mass = np.concatenate([mass, earlier[row] * weight[entry] * (1 - slip) ** 2])
+            who, state, mass = self._merged(who, state, mass)
+            earlier, slipped, fresh = slipped, total * (slip / words), new_fresh
+            total = slipped + fresh + np.stack([np.bincount(who, m, rows) for m in mass.T], axis=1)
+            scale = total.max(axis=1, keepdims=True)
+            scale[scale == 0] = 1.0
+            mass, total, earlier, slipped, fresh = mass / scale[who], total / scale, earlier / scale, slipped / scale, fresh / scale
+            offset = offset + np.log(scale)
+            with np.errstate(divide="ignore"):
+                logs[:, t + 1] = np.where(going[:, t : t + 1], offset + np.log(total), logs[:, t])
+        return logs
+
+    def _stepped(self, who, state, mass, word):
+        """The forward masses one word on. word: of each row, -1 where there is no arc to take."""
+        inside = word[who] >= 0
+        who, state, mass = who[inside], state[inside], mass[inside]
+        row, arcs = self._spread(state, word[who])
+        return who[row], self.target[arcs], mass[row] * self.probs[arcs]
+
+    def _merged(self, who, state, mass):
+        key, index = np.unique(who * self.states + state, return_inverse=True)
+        mass = np.stack([np.bincount(index, m, len(key)) for m in mass.T], axis=1)
+        return key // self.states, key % self.states, mass
+
+
+def _ranges(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(which range, index) for every index in the ranges low .. high - 1."""
+    count = high - low
+    row = np.repeat(np.arange(len(low)), count)
+    return row, np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count) + low[row]
