@@ -27,7 +27,7 @@ from full.given.loop import Loop
 from full.given.scoring import chosen_log_probs
 from full.given.settings import DPO_LOSSES, DPOConfig, require_one_of
 from full.given.text import Pairs
-from toy.given.ppo import require_not_negative, require_padding_last, require_positive, require_same_shape
+from toy.given.ppo import require_not_negative, require_positive, require_same_shape
 
 IGNORED = -100
 "The label of a token that is not scored, as PyTorch and Hugging Face have it."
@@ -42,7 +42,7 @@ def completion_labels(
     Raises ValueError if the shapes differ, for padding before a real token, or for a prompt longer than its row's real tokens.
     """
     require_same_shape(input_ids=input_ids, attention_mask=attention_mask)
-    require_padding_last(attention_mask)
+    require_padding_right(attention_mask)
     require_prompts(prompt_lengths, attention_mask)
     raise NotImplementedError("lesson 11: completion_labels")
 
@@ -164,6 +164,15 @@ def sweep(run: Callable[[float], dict[str, Any]], betas: Sequence[float]) -> lis
 # Given: the refusal of what makes no sense, by the name of the argument.
 
 
+def require_padding_right(attention_mask: Tensor) -> None:
+    """Raises ValueError unless the real tokens of every row stand before its padding."""
+    holes = ((attention_mask[:, 1:] != 0) & (attention_mask[:, :-1] == 0)).any(dim=1)
+    if holes.any():
+        row = int(holes.nonzero()[0])
+        received = f"{attention_mask[row].tolist()} in row {row}"
+        raise ValueError(f"attention_mask: expected padding behind the real tokens alone, received {received}")
+
+
 def require_prompts(prompt_lengths: Tensor, attention_mask: Tensor) -> None:
     """Raises ValueError unless there is one length a row, each from 0 to the row's number of real tokens."""
     if prompt_lengths.shape != attention_mask.shape[:1]:
@@ -178,7 +187,7 @@ def require_prompts(prompt_lengths: Tensor, attention_mask: Tensor) -> None:
 
 
 def require_labels(labels: Tensor, logits: Tensor) -> None:
-    """Raises ValueError unless labels are (batch, length), like the logits without the vocabulary, and each is -100 or a token."""
+    """Raises ValueError unless labels are (batch, length), as the logits are, and each is -100 or a token of the vocabulary."""
     if logits.ndim != 3:
         raise ValueError(f"logits: expected shape (batch, length, vocabulary), received shape {tuple(logits.shape)}")
     if labels.shape != logits.shape[:2]:
