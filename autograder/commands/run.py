@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
+import os
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 import typer
 
@@ -21,13 +23,15 @@ def register(app: typer.Typer) -> None:
 def run(
     what: str = typer.Argument(..., metavar="LESSON", help="What to run: a lesson that has a run (3, word_agent), or a run by name (convergence)."),
     settings: Optional[list[str]] = typer.Argument(None, metavar="[field=value]...", help="Change the configuration: seed=1 updates=500. `climb run WHAT help` lists the fields."),
+    preset: Optional[str] = typer.Option(None, "--preset", metavar="NAME", help="Settings to begin with: laptop, imdb, ... (`climb run WHAT help` lists them)."),
     solutions: bool = typer.Option(False, "--solutions", help="Run the reference solutions instead of your files."),
     out: Optional[Path] = typer.Option(None, "--out", metavar="DIR", help="Folder of the run. Left out: runs/NAME, or runs/NAME-2, ... if that is taken."),
     resume: bool = typer.Option(False, "--resume", help="Go on with the run in --out (or the newest one of this name)."),
 ) -> None:  # fmt: skip
     """Train with what you wrote, and keep the run.
 
-    Metrics, pictures and a summary go into a folder; a run that was stopped goes on with --resume.
+    Metrics, pictures and a summary go into a folder; a run that was stopped goes on with --resume. On several devices:
+    accelerate launch -m autograder.cli run WHAT ...
     """
     from rich.console import Console
 
@@ -37,10 +41,23 @@ def run(
     if settings == ["help"]:
         show_fields(Console(), name, runner)
         return
-    folder_path = folder_for(course.root / "runs", name, out, resume)
-    config = configured(runner, settings or [], folder_path if resume else None)
+
+    def decided() -> tuple[Path, Any]:
+        folder_path = folder_for(course.root / "runs", name, out, resume)
+        return folder_path, configured(runner, settings or [], folder_path if resume else None, preset)
+
+    folder_path, config = agreed(decided)
     lessons = exercises_of(runner, solutions)
     train(name, runner, config, lessons, folder_path, resume)
+
+
+def agreed(decided: Callable[[], Any]) -> Any:
+    """What is decided once, by the first of the processes that a launcher may have started."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return decided()
+    from full.given.runs import processes
+
+    return processes.agreed(decided)
 
 
 def runs_of(course: Course) -> dict[str, str]:
@@ -64,17 +81,21 @@ def run_called(word: str, course: Course) -> tuple[str, str]:
     raise UsageProblem(f"there is no run `{word}`; there are {', '.join(runs)}")
 
 
-def configured(runner: ModuleType, settings: list[str], resumed: Path | None) -> Any:
-    """The run's Config with `field=value` applied; of a resumed run, the configuration it was started with."""
+def configured(runner: ModuleType, settings: list[str], resumed: Path | None, preset: str | None = None) -> Any:
+    """The run's Config: a preset with `field=value` applied; of a resumed run, the configuration it was started with."""
     from autograder.cli import UsageProblem
     from toy.given.run_folder import RunFolder
 
     fields = {field.name: field for field in dataclasses.fields(runner.Config)}
-    values: dict[str, Any] = {}
+    presets = getattr(runner, "PRESETS", {})
+    if preset is not None and preset not in presets:
+        there = f"there is {', '.join(presets)}" if presets else "this run has none"
+        raise UsageProblem(f"--preset: no preset `{preset}`; {there}")
+    values: dict[str, Any] = dict(presets.get(preset or "laptop", {}))
     if resumed is not None:
         values = {key: value for key, value in RunFolder(resumed).read_config().items() if key in fields}
-        if settings:
-            raise UsageProblem("--resume goes on with the configuration the run was started with: leave out field=value")
+        if settings or preset:
+            raise UsageProblem("--resume goes on with the configuration the run was started with: leave out field=value and --preset")
     for setting in settings:
         key, sign, text = setting.partition("=")
         if not sign or key not in fields:
@@ -146,25 +167,34 @@ def train(name: str, runner: ModuleType, config: Any, lessons: SimpleNamespace, 
     from autograder.cli import UsageProblem
     from autograder.commands.grade import progress_bar
     from autograder.sandbox import compiler
+    from full.given.problems import InputProblem
     from toy.given.run_folder import RunFolder, one_thread
 
     compiler.postpone()
-    console, folder = Console(), RunFolder(path)
-    if not resume:
+    first = os.environ.get("RANK", "0") == "0"  # of several processes one speaks and writes
+    console, folder, stage = Console(quiet=not first), RunFolder(path), [0]
+    if not resume and first:
         folder.write_config(config)
     try:
         with progress_bar(console) as bar:
             task = bar.add_task(name, total=None)
 
             def progress(what: str, done: int, total: int) -> None:
-                bar.update(task, description=what, completed=done, total=total)
+                if total != stage[0]:  # another stage: its time left is told from its own speed
+                    stage[0] = total
+                    bar.reset(task, total=total)
+                bar.update(task, description=what, completed=done)
 
-            with one_thread():
+            with one_thread() if getattr(runner, "ONE_THREAD", True) else contextlib.nullcontext():
                 summary = runner.run(config, lessons, folder, progress, resume)
     except KeyboardInterrupt:
         console.print(f"Stopped; what was done is kept. `climb run {name} --resume --out {path}` goes on.")
         raise
+    except InputProblem as problem:
+        forget(path, resume)
+        raise UsageProblem(str(problem)) from None
     except NotImplementedError as error:
+        forget(path, resume)
         raise UsageProblem(f"not written yet: {str(error) or 'an exercise of this run'}; write it, or run with --solutions") from None
     for line in runner.told(summary):
         console.print(line, highlight=False)
@@ -172,7 +202,23 @@ def train(name: str, runner: ModuleType, config: Any, lessons: SimpleNamespace, 
     console.print(f"{path}: {pictures}, metrics.jsonl, summary.json  [dim]({summary['seconds']:.1f} s)[/dim]", soft_wrap=True)
 
 
+def forget(path: Path, resume: bool) -> None:
+    """Takes back the folder of a run that never began, so that its name is free for the next try."""
+    begun = any(place.stat().st_size for place in path.glob("*") if place.is_file() and place.name != "config.yaml")
+    if resume or begun or any(place.is_dir() for place in path.glob("*")):
+        return
+    for place in path.glob("*"):
+        place.unlink()
+    path.rmdir()
+
+
 def show_fields(console, name: str, runner: ModuleType) -> None:
+    presets = getattr(runner, "PRESETS", {})
     console.print(f"{runner.TITLE}: climb run {name} [field=value]...", highlight=False, markup=False)
+    laptop = presets.get("laptop", {})
     for field in dataclasses.fields(runner.Config):
-        console.print(f"  {field.name}={field.default}  [dim]{field.metadata['help']}[/dim]", highlight=False)
+        value = laptop.get(field.name, field.default)
+        console.print(f"  {field.name}={value}  [dim]{field.metadata['help']}[/dim]", highlight=False)
+    for preset, values in presets.items():
+        shown = " ".join(f"{key}={value}" for key, value in values.items())
+        console.print(f"  --preset {preset}  {shown}", highlight=False, markup=False, soft_wrap=True)

@@ -173,7 +173,7 @@ def _place(name: str, field: str) -> str:
 def _refused(name: str, field: str, what: str = "a model (config.json, model.safetensors, tokenizer files)") -> Iterator[None]:
     """The library's many ways to say no, in one line."""
     try:
-        with _quiet(), hub.asked():
+        with quiet(), hub.asked():
             yield
     except InputProblem:
         raise
@@ -188,7 +188,7 @@ def _refused(name: str, field: str, what: str = "a model (config.json, model.saf
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the library's bars and advice: a run has a bar of its own."""
     from transformers.utils import logging
 

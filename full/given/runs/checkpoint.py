@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from full.given.models import quiet
+
 NAME, NEW, OLD = "checkpoint", ".checkpoint.new", ".checkpoint.old"
 
 
@@ -34,8 +36,9 @@ def save(folder: Path, moment: Moment, model: Any, tokenizer: Any, optimizer: to
     new, old, place = folder / NEW, folder / OLD, folder / NAME
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
-    model.save_pretrained(new)
-    tokenizer.save_pretrained(new)
+    with quiet():
+        model.save_pretrained(new)
+        tokenizer.save_pretrained(new)
     states = {"optimizer": optimizer.state_dict(), "generator": moment.generator, "global_generator": moment.global_generator}
     torch.save(states, new / "training.pt")
     numbers = {name: value for name, value in asdict(moment).items() if name not in states}
