@@ -15,7 +15,7 @@ HELP = """Reinforcement learning for language models, by exercises that are chec
 New here? `climb tour` shows the course at work, `climb next` says what to do now, `climb check` says whether it is right.
 A lesson's text is lessons/NN-name/lesson.md, and what you write is toy/name.py.
 
-To learn: check, watch, next, hint, progress, answer, run. To teach: release, grade. To change the course: skeletons, selfcheck.
+To learn: check, watch, next, hint, progress, answer, run, report. To teach: release, grade. To change the course: skeletons, selfcheck.
 """
 
 

@@ -21,6 +21,7 @@ from autograder.reports.run_report_sweep import sweep_of
 
 MARK = '<meta name="generator" content="climb report">'  # by which a report is known, to be written over
 MOST_FAINT = 3  # curves in one picture whose every step is drawn: with more, only the moving means can be told apart
+UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")  # halves of pairs too: they have no UTF-8
 LONGEST = 300  # characters of a value of the configuration, or of a text among the final figures
 MOST_IN_ONE = 12  # figures under one name of a summary: {"tv": {"PPO": ...}}
 LARGEST_PICTURE = 3 * 2**20  # bytes, of a PNG that the run made itself
@@ -59,7 +60,7 @@ def page(runs: list[Run], title: str) -> str:
     tones = {number: tone for tone, group in enumerate(together) for number in group}
     names = [run.name for run in runs]
     prompts, hidden = samples.prompts_of(runs)
-    return _template().render(
+    text = _template().render(
         mark=Markup(MARK),
         title=title,
         runs=runs,
@@ -83,6 +84,7 @@ def page(runs: list[Run], title: str) -> str:
         settings=settings(runs),
         pictures=pictures(runs),
     )
+    return UNPRINTABLE.sub("\ufffd", text)
 
 
 @lru_cache(maxsize=1)
@@ -169,7 +171,10 @@ def text_of(value: Any) -> str:
     elif isinstance(value, float):
         text = f"{value:g}" if float(f"{value:g}") == value else repr(value)
     else:
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+        try:
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+        except (TypeError, ValueError):  # keys that JSON does not know
+            text = repr(value)
     return text if len(text) <= LONGEST else text[:LONGEST] + " ..."
 
 

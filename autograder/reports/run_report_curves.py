@@ -65,7 +65,7 @@ class Measure:
         values = values[np.isfinite(values)]
         if len(values) == 0 or values.min() <= 0:
             return False
-        return self.name in ALWAYS_LOG or np.log10(values.max() / values.min()) > DECADES
+        return self.name in ALWAYS_LOG or np.log10(values.max()) - np.log10(values.min()) > DECADES
 
 
 def title_of(name: str) -> str:

@@ -12,8 +12,10 @@ from typing import Any, Iterator
 
 CONFIG, METRICS, SAMPLES, SUMMARY = "config.yaml", "metrics.jsonl", "samples.jsonl", "summary.json"
 FORMAT = "one JSON object a line, as `climb run` writes it"
+BIGGEST = 1e100  # a number that can be drawn: larger ones are somebody's overflow, and their differences would be ours
 DEEPEST = 3  # folders below the one named: runs/ holds sweeps, a sweep holds runs
 LARGEST = {CONFIG: 2**20, SUMMARY: 2**24}  # bytes; both are written for people to read
+MOST_NESTED = 20  # lists within lists in a configuration; PyYAML's time grows with the square
 SEED_FIELDS = ("seed",)
 MOST_CURVES = 12  # of one run in one picture; a text of more values is no name of a curve
 NOT_SETTINGS = ("out", "folder", "resume")  # where a run lies is no difference between runs
@@ -102,6 +104,7 @@ def read_run(path: Path, name: str) -> Run:
         step = row.get("step")
         row["step"] = float(step) if number_like(step) else float(number)
     run.rows = _last_of_each_step(rows)
+    run.notes += _not_finite(run.rows)
     run.samples = [row for row in _lines(path / SAMPLES, run.notes) if isinstance(row.get("completion"), str)]
     run.summary = _summary(path / SUMMARY)
     if not run.rows and not run.samples and not run.summary:
@@ -113,11 +116,8 @@ def read_run(path: Path, name: str) -> Run:
 
 
 def number_like(value: Any) -> bool:
-    """A number that can be drawn: no bool, no NaN, no integer too large for a float."""
-    try:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:
-        return False
+    """A number that can be drawn: no bool, no NaN, no infinity."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= BIGGEST
 
 
 def _lines(path: Path, notes: list[str]) -> list[dict[str, Any]]:
@@ -160,6 +160,16 @@ def _last_of_each_step(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(kept.values(), key=lambda row: row["step"])
 
 
+def _not_finite(rows: list[dict[str, Any]]) -> list[str]:
+    """What became NaN or infinite, and when first: the pictures have a gap there."""
+    first: dict[str, float] = {}
+    for row in rows:
+        for name, value in row.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                first.setdefault(name, row["step"])
+    return [f"{name} is not a finite number at step {step:g}" for name, step in first.items()]
+
+
 def _whole(path: Path) -> str | None:
     if not path.is_file():
         return None
@@ -185,15 +195,19 @@ def _summary(path: Path) -> dict[str, Any] | None:
 
 
 def _config(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """The fields of a configuration, and the sentence that stands above each. YAML's aliases are refused: they grow without end."""
+    """The fields of a configuration and the sentence above each. Aliases of YAML are refused: they can grow without end."""
     import yaml
 
     text = _whole(path)
     if text is None:
         return {}, {}
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            raise RunProblem(f"{path}: expected plain YAML, received aliases (*name)")
+        depth = 0
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MOST_NESTED or isinstance(event, yaml.AliasEvent):
+                found = "aliases (*name)" if depth <= MOST_NESTED else "lists within lists without end"
+                raise RunProblem(f"{path}: expected plain YAML, received {found}")
         config = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         if isinstance(error, RunProblem):

@@ -83,12 +83,13 @@ def token_texts(sample: dict[str, Any]) -> list[str]:
         return [word if n == 0 else " " + word for n, word in enumerate(sample["completion"].split(" "))]
     if "".join(tokens).strip() == sample["completion"].strip():
         return tokens
+    plain = tokens
     for mark, text in (("Ġ", " "), ("▁", " "), ("Ċ", "\n")):  # byte-level BPE, SentencePiece
         if mark not in sample["completion"]:
-            tokens = [token.replace(mark, text) for token in tokens]
-    if not any(" " in token for token in tokens[1:]):  # whole words, as WordLevel and WordPiece give them
-        tokens = [t if n == 0 else t[2:] if t.startswith("##") else " " + t for n, t in enumerate(tokens)]
-    return tokens
+            plain = [token.replace(mark, text) for token in plain]
+    if plain == tokens and not any(" " in token for token in tokens[1:]):  # whole words, as WordLevel and WordPiece give them
+        plain = [t if n == 0 else t[2:] if t.startswith("##") else " " + t for n, t in enumerate(tokens)]
+    return plain
 
 
 def tokens_of(sample: dict[str, Any]) -> tuple[list[Token], int]:
