@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
 
 
 def report(
-    runs: list[str] = typer.Argument(..., metavar="RUN...", help="Runs to show: their folders, or their names under runs/. A folder of runs, as a sweep makes it, counts as its runs."),
+    runs: list[str] = typer.Argument(..., metavar="RUN", help="Runs to show: their folders, or their names under runs/. A folder of runs, as a sweep makes it, counts as its runs."),
     out: Optional[Path] = typer.Option(None, "--out", metavar="FILE", help="The page. Left out: report.html in the run's folder, or in the one that holds the runs."),
 ) -> None:  # fmt: skip
     """Show runs as one HTML page, several of them side by side.

@@ -27,22 +27,39 @@ MOST_IN_ONE = 12  # figures under one name of a summary: {"tv": {"PPO": ...}}
 LARGEST_PICTURE = 3 * 2**20  # bytes, of a PNG that the run made itself
 MOST_PICTURES = 12
 
-FINALS = {  # name: (what a person calls it, unit); the order is that of the report
-    "reward_before": ("Reward before", ""),
-    "reward_after": ("Reward after", ""),
+FINALS = {  # name: (what a person calls it, unit); the order is that of the report, each with what it was before training
     "reward": ("Reward", ""),
-    "gold_reward_before": ("Gold reward before", ""),
+    "regime": ("Regime", ""),
     "gold_reward": ("Gold reward", ""),
     "kl": ("KL to the reference", "nats a completion"),
-    "naturalness_before": ("Naturalness before", "nats a token"),
     "naturalness": ("Naturalness", "nats a token"),
+    "reference_naturalness": ("Naturalness of the reference", "nats a token"),
+    "reference_log_likelihood": ("Log-likelihood under the reference", "nats a token"),
     "objective": ("Objective", ""),
     "best_objective": ("Best objective", ""),
     "tv": ("Total variation to the optimum", ""),
+    "chosen_log_prob": ("Log-probability of chosen answers", "nats"),
+    "rejected_log_prob": ("Log-probability of rejected answers", "nats"),
+    "margin": ("Margin", "reward units"),
+    "pair_accuracy": ("Pairs in the right order", "share"),
+    "test_loss": ("Loss on test pairs", ""),
     "completion_length": ("Completion length", "tokens"),
     "eos_rate": ("Share that ends (EOS)", ""),
+    "distinct_1": ("Distinct tokens", "share of all"),
+    "distinct_2": ("Distinct pairs of tokens", "share of all"),
 }
-LAST = {"seconds": ("Time", ""), "peak_memory_mb": ("Peak memory", "MB")}
+NOT_FIGURES = ("notes", "sweep", "knob")
+LAST = {
+    "steps": ("Steps", ""),
+    "texts": ("Texts", ""),
+    "seconds": ("Time", ""),
+    "peak_memory_mb": ("Peak memory", "MB"),
+    "peak_device_memory_mb": ("Peak memory of the accelerator", "MB"),
+    "split": ("Measured on split", ""),
+    "device": ("Device", ""),
+    "processes": ("Processes", ""),
+    "threads": ("Threads", ""),
+}
 TILES = ("reward", "reward_after", "kl", "gold_reward", "naturalness", "objective")
 
 
@@ -182,6 +199,8 @@ def flat(summary: dict[str, Any]) -> dict[tuple[str, str], Any]:
     """{(name, part): figure} of a summary; figures that stand under one name, as the distances of several algorithms, by part."""
     found: dict[tuple[str, str], Any] = {}
     for name, value in summary.items():
+        if name in NOT_FIGURES:
+            continue
         if isinstance(value, dict) and not number_like(value.get("mean")):
             for part, inner in list(value.items())[:MOST_IN_ONE]:
                 found[str(name), str(part)] = inner
@@ -190,15 +209,29 @@ def flat(summary: dict[str, Any]) -> dict[tuple[str, str], Any]:
     return found
 
 
+def named(name: str) -> tuple[str, str, str]:
+    """(the measure, "before", "after" or "", what a person calls it) of a final figure."""
+    base = next((name.removesuffix(end) for end in ("_before", "_after") if name.endswith(end)), name)
+    when = name[len(base) + 1 :]
+    label = (FINALS | LAST).get(base, (base.replace("_", " ").capitalize(), ""))[0]
+    return base, when, f"{label} {when}".strip()
+
+
 def finals(runs: list[Run]) -> list[dict[str, Any]]:
     """The table of final figures: a row for each name that some run has, a cell for each run."""
     figures = [flat(run.final) for run in runs]
-    found = list(dict.fromkeys(name for table in figures for name in table))
-    known = [*FINALS, *(name for name, _ in found if name not in FINALS and name not in LAST), *LAST]
-    rows = []
-    for name, part in sorted(found, key=lambda pair: known.index(pair[0])):
-        label, unit = (FINALS | LAST).get(name, (name.replace("_", " ").capitalize(), ""))
-        cells = [cell_of(name, table[name, part]) if (name, part) in table else Cell("–") for table in figures]
+    found = dict.fromkeys(name for table in figures for name, value in table.items() if value is not None)
+    others = dict.fromkeys(base for base, _, _ in (named(name) for name, _ in found) if base not in FINALS and base not in LAST)
+    order, rows = [*FINALS, *others, *LAST], []
+
+    def place(pair: tuple[str, str]) -> tuple[int, int]:
+        base, when, _ = named(pair[0])
+        return order.index(base), ("before", "", "after").index(when)
+
+    for name, part in sorted(found, key=place):
+        base, _, label = named(name)
+        unit = (FINALS | LAST).get(base, ("", ""))[1]
+        cells = [cell_of(name, table[name, part]) if table.get((name, part)) is not None else Cell("–") for table in figures]
         rows.append({"label": f"{label}: {part}" if part else label, "unit": unit, "cells": cells})
     return rows
 
@@ -207,11 +240,12 @@ def tiles(run: Run) -> list[dict[str, Any]]:
     """The few figures that stand large at the top of a single run's report."""
     shown = []
     for name in TILES:
-        if name in run.final and name in FINALS:
-            cell, before = cell_of(name, run.final[name]), run.final.get(f"{name.removesuffix('_after')}_before")
-            label = "Reward" if name == "reward_after" else FINALS[name][0]
-            was = cell_of(name, before).text if before is not None else ""
-            shown.append({"label": label, "unit": FINALS[name][1], "cell": cell, "before": was})
+        if run.final.get(name) is not None:
+            base = named(name)[0]
+            before = run.final.get(f"{base}_before") if (name, base) != ("reward", "reward") else None
+            was = cell_of(base, before).text if before is not None else ""
+            label, unit = FINALS[base]
+            shown.append({"label": label, "unit": unit, "cell": cell_of(name, run.final[name]), "before": was})
     return shown
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Iterator
 
 CONFIG, METRICS, SAMPLES, SUMMARY = "config.yaml", "metrics.jsonl", "samples.jsonl", "summary.json"
+RESULTS = (METRICS, SAMPLES, SUMMARY)
 FORMAT = "one JSON object a line, as `climb run` writes it"
 BIGGEST = 1e100  # a number that can be drawn: larger ones are somebody's overflow, and their differences would be ours
 DEEPEST = 3  # folders below the one named: runs/ holds sweeps, a sweep holds runs
@@ -62,7 +63,8 @@ def _folder(word: str, runs: Path | None) -> Path:
         return runs / word
     if place.exists():
         raise RunProblem(f"{word} is a file; name the run's folder")
-    known = sorted((p.name for p in runs.iterdir() if p.is_dir()), key=natural) if runs is not None and runs.is_dir() else []
+    places = list(runs.iterdir()) if runs is not None and runs.is_dir() else []
+    known = sorted((p.name for p in places if p.is_dir() and ((p / CONFIG).is_file() or list(_below(p, DEEPEST)))), key=natural)
     shown = ", ".join(known[:12]) + (", ..." if len(known) > 12 else "")
     raise RunProblem(f"there is no run `{word}`: " + (f"runs/ holds {shown}" if known else "`climb run` makes one under runs/"))
 
@@ -70,7 +72,7 @@ def _folder(word: str, runs: Path | None) -> Path:
 def _runs_in(folder: Path, depth: int) -> list[Path]:
     """The runs below a folder, in the order of their names' numbers; itself, where none lies below."""
     inner = list(_below(folder, depth))
-    if inner or any((folder / name).is_file() for name in (METRICS, SAMPLES, SUMMARY)):
+    if inner or any((folder / name).is_file() for name in RESULTS):
         return inner or [folder]
     if (folder / CONFIG).is_file():
         raise RunProblem(f"{folder}: the run has written no metrics yet; look again when its first step is done")
@@ -79,14 +81,15 @@ def _runs_in(folder: Path, depth: int) -> list[Path]:
 
 def _below(folder: Path, depth: int) -> Iterator[Path]:
     for place in sorted(folder.iterdir(), key=lambda place: natural(place.name)) if depth else []:
-        if place.is_dir() and not place.name.startswith(".") and place.name != "checkpoint":
+        if place.is_dir() and not place.name.startswith((".", "checkpoint")):
             inner = list(_below(place, depth - 1))
-            yield from inner or ([place] if (place / METRICS).is_file() else [])
+            yield from inner or ([place] if any((place / name).is_file() for name in RESULTS) else [])
 
 
 def natural(name: str) -> list[Any]:
     """The order of people: alpha=0.05 before alpha=1, run-2 before run-10."""
-    return [(1, 0.0, part) if n % 2 == 0 else (0, float(part), "") for n, part in enumerate(re.split(r"(\d+(?:\.\d+)?)", name))]
+    parts = re.split(r"(\d+(?:\.\d+)?(?:e[-+]?\d{1,2})?)", name)  # at odd places the numbers
+    return [(0, float(part), "") if n % 2 else (1, 0.0, part) for n, part in enumerate(parts)]
 
 
 def read_runs(paths: list[Path]) -> list[Run]:
@@ -111,6 +114,9 @@ def read_run(path: Path, name: str) -> Run:
         raise RunProblem(f"{path}: the run has written no metrics yet; look again when its first step is done")
     if run.summary is None:
         run.notes.append(f"has not ended, or was stopped: there is no {SUMMARY} yet")
+    else:
+        run.notes += [str(note) for note in run.summary["notes"]] if isinstance(run.summary.get("notes"), list) else []
+        run.summary |= _regime(path.parent / SUMMARY, run.config)
     run.pictures = sorted(place for place in path.glob("*.png") if place.is_file())
     return run
 
@@ -192,6 +198,16 @@ def _summary(path: Path) -> dict[str, Any] | None:
     if not isinstance(summary, dict):
         raise RunProblem(f"{path}: expected one JSON object, received a {type(summary).__name__}")
     return summary
+
+
+def _regime(path: Path, config: dict[str, Any]) -> dict[str, str]:
+    """What the sweep that a run belongs to says of it: {"regime": "natural"}, or nothing."""
+    sweep = (_summary(path) or {}) if path.is_file() else {}
+    knob, rows = sweep.get("knob"), sweep.get("sweep")
+    for row in rows if isinstance(rows, list) and isinstance(knob, str) else []:
+        if isinstance(row, dict) and isinstance(row.get("regime"), str) and knob in config and row.get(knob) == config[knob]:
+            return {"regime": row["regime"]}
+    return {}
 
 
 def _config(path: Path) -> tuple[dict[str, Any], dict[str, str]]:

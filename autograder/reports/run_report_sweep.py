@@ -16,8 +16,10 @@ LOG_RATIO = 5.0  # from the smallest positive value to the largest: less is draw
 ROWS = (  # (title, unit, the summary's figures in it: name and what the line is called)
     ("Reward", "", (("reward_after", "reward"), ("gold_reward", "gold reward"))),
     ("KL to the reference", "nats a completion", (("kl", "KL"),)),
-    ("Naturalness", "nats a token", (("naturalness", "naturalness"),)),
+    ("Naturalness", "nats a token", (("naturalness", "of the policy"), ("reference_naturalness", "of the reference"))),
 )
+STAND_IN = ("Log-likelihood under the reference", "nats a token", (("reference_log_likelihood", "log-likelihood"),))
+"Where no grammar says how natural a text is."
 
 
 def sweep_of(runs: list[Run], tones: dict[int, int]) -> dict[str, Any] | None:
@@ -60,7 +62,9 @@ def _panels(field: str, runs: list[Run]) -> list[dict[str, Any]]:
     positive = [float(run.config[field]) for run in runs if run.config[field] > 0]
     log = bool(positive) and max(positive) >= LOG_RATIO * min(positive)
     panels = []
-    for title, unit, names in ROWS:
+    for title, unit, names in (*ROWS, STAND_IN):
+        if title == STAND_IN[0] and panels and panels[-1]["title"] == "Naturalness":
+            continue
         lines = [line for tone, (name, label) in enumerate(names) for line in _points(field, runs, name, label, tone)]
         if lines:
             labels = dict.fromkeys((line.tone, line.label) for line in lines)

@@ -193,13 +193,15 @@ def test_of_many_moments_between_three_are_shown_and_the_ends_always(tmp_path):
 def test_a_sweep_is_one_figure_against_its_field_on_a_log_axis(tmp_path, tiny):
     for value in (1.0, 0.05, 0.001, 0.0):
         make(tmp_path / "kl" / f"alpha={value}", value)
-    (tmp_path / "kl" / "summary.json").write_text("{}")  # of the sweep itself: the runs in it are what counts
+    rows = [{"alpha": value, "regime": word} for value, word in ((1.0, "timid"), (0.0, "collapsed"))]
+    (tmp_path / "kl" / "summary.json").write_text(json.dumps({"sweep": rows, "knob": "alpha"}))  # of the sweep itself
     done = tiny.climb("report", tmp_path / "kl")
     assert done.code == 0 and "4 runs" in done.out
     file = tmp_path / "kl" / "report.html"
     said = section(file, "sweep")
     for word in ("Against alpha", "Reward", "gold reward", "KL to the reference", "Naturalness", "Reward against KL"):
         assert word in said
+    assert "Regime collapsed – – timid" in section(file, "finals")
     names = re.findall(r'<th scope="col">.*?</svg>([^<]+)</th>', file.read_text())
     assert names[:4] == [f"alpha={value}" for value in ("0.0", "0.001", "0.05", "1.0")]
     assert "alpha Price of one nat of KL to the reference. 0 0.001 0.05 1" in section(file, "configuration")
@@ -429,6 +431,22 @@ def test_a_run_of_nothing_but_final_figures(tmp_path, tiny):
     assert "0.63 0.61 to 0.65" in section(folder / "report.html", "finals")
 
 
+def test_what_a_run_left_out_is_noted_and_what_it_does_not_know_is_no_row(tmp_path):
+    summary = {"reward": around(0.6), "reward_before": around(0.6), "kl": None, "notes": ["3 texts were too short"]}
+    run = read_run(make(tmp_path / "evaluate", metrics="", summary=summary), "evaluate")
+    assert run.notes == ["3 texts were too short"]
+    assert [row["label"] for row in run_report.finals([run])] == ["Reward before", "Reward"]
+    assert [(tile["label"], tile["before"]) for tile in run_report.tiles(run)] == [("Reward", "")]
+
+
+def test_final_figures_stand_beside_what_they_were_before():
+    names = ["seconds", "reward_after", "kl", "odd_after", "odd_before", "reward_before", "distinct_2", "distinct_2_before"]
+    run = Run("run", None, summary=dict.fromkeys(names, 0.5))
+    varied = ["Distinct pairs of tokens before", "Distinct pairs of tokens"]
+    labels = ["Reward before", "Reward after", "KL to the reference", *varied, "Odd before", "Odd after", "Time"]
+    assert [row["label"] for row in run_report.finals([run])] == labels
+
+
 def test_sentences_are_the_comments_above_their_fields():
     text = "# One.\na: 1\nb: 2\n# Two,\n# in two lines.\n'c': x # not this\nd:\n- 1\n- 2\n# Three\n\n# Four.\ne: 5\n"
     assert sentences(text) == {"a": "One.", "c": "Two, in two lines.", "e": "Four."}
@@ -477,7 +495,7 @@ def test_runs_are_found_by_name_folder_and_sweep_each_once(tmp_path):
     assert find_runs(["kl", str(runs / "kl"), "kl/alpha=2", "reinforce"], runs) == [one, two, ten, alone]
     assert find_runs([str(runs)], None) == [one, two, ten, alone]
     assert [run.name for run in read_runs([one, alone])] == ["kl/alpha=1", "reinforce"]
-    assert sorted(["b", "a10", "a9", "a0.05", "a1"], key=natural) == ["a0.05", "a1", "a9", "a10", "b"]
+    assert sorted(["b", "a10", "a9", "a0.05", "a1e-05"], key=natural) == ["a1e-05", "a0.05", "a9", "a10", "b"]
 
 
 def test_a_checkpoints_folder_is_no_run(tmp_path):
@@ -513,7 +531,7 @@ def test_the_same_runs_make_the_same_page(tmp_path):
 
 def test_help_says_what_it_takes(tiny):
     done = tiny.climb("report", "--help")
-    assert done.code == 0 and "RUN..." in done.out and "--out FILE" in done.out
+    assert done.code == 0 and "RUN" in done.out.split("\n")[0] and "--out FILE" in done.out
 
 
 # Bad input: one line, exit code 2
