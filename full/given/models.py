@@ -9,7 +9,6 @@ Weights come as float32 whatever the directory stores, and dropout is off for go
 from __future__ import annotations
 
 import contextlib
-import json
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
@@ -172,12 +171,14 @@ def _place(name: str, field: str) -> str:
 @contextlib.contextmanager
 def _refused(name: str, field: str, what: str = "a model (config.json, model.safetensors, tokenizer files)") -> Iterator[None]:
     """The library's many ways to say no, in one line."""
+    from safetensors import SafetensorError
+
     try:
         with quiet(), hub.asked():
             yield
     except InputProblem:
         raise
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
         if Path(name).expanduser().is_dir() or (BUILTIN / name).is_dir():
             reason = " ".join(str(error).split())[:200]
             raise InputProblem(f"{field}={name}: the directory does not hold {what} that can be read: {reason}") from None

@@ -8,7 +8,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Sequence
+from typing import Any, Callable
 
 import numpy as np
 import torch
@@ -32,10 +32,10 @@ class Judge:
     tokenizer: Any
     world: Any = None
 
-    def texts(self, rollout: Rollout) -> list[str]:
-        """Each row as text: prompt and completion, padding and special tokens left out."""
+    def texts(self, rollout: Rollout, special: bool = False) -> list[str]:
+        """Each row as text: prompt and completion without padding; with their special tokens if asked for."""
         rows = [row[kept].tolist() for row, kept in zip(rollout.tokens.cpu(), rollout.attention_mask.cpu().bool())]
-        return self.tokenizer.batch_decode(rows, skip_special_tokens=True)
+        return self.tokenizer.batch_decode(rows, skip_special_tokens=not special)
 
     def rewards(self, texts: list[str]) -> Tensor:
         return models.positive_probability(self.classifier, self.classifier_tokenizer, texts)
@@ -47,8 +47,13 @@ class Judge:
     def gold(self, texts: list[str]) -> np.ndarray | None:
         return None if self.world is None else np.asarray(self.world.gold_reward(texts), dtype=float)
 
-    def naturalness(self, texts: list[str], prompt_tokens: Sequence[int]) -> np.ndarray | None:
-        return None if self.world is None else np.asarray(self.world.naturalness(texts, after=list(prompt_tokens)), dtype=float)
+    def naturalness(self, texts: list[str], prompts: list[list[int]]) -> np.ndarray | None:
+        """Log-likelihood a token of what stands behind the prompts; an end in the middle of a sentence is none of the grammar's."""
+        if self.world is None:
+            return None
+        beginnings = self.tokenizer.batch_decode(prompts, skip_special_tokens=True)
+        after = [min(len(self.world.numbers(b)), len(self.world.numbers(t))) for b, t in zip(beginnings, texts)]
+        return np.asarray(self.world.naturalness(texts, after=after), dtype=float)
 
 
 @dataclass
@@ -108,13 +113,13 @@ def measure(
         batch = data.prompts_of([some[i] for i in places.tolist()], judge.tokenizer.pad_token_id, places, len(some))
         out = written(policy, reference, batch.to(accelerator.device), judge, config, generator)
         mask = out.rollout.mask.cpu()
-        lengths = [len(some[i]) for i in places.tolist()]
         found = {"place": places + start, "reward": out.reward, "completion_length": mask.sum(1)}
         if out.log_ratio is not None:
             found["kl"] = out.log_ratio.sum(1).cpu()
             found["reference_log_likelihood"] = out.ref_log_probs.sum(1).cpu() / mask.sum(1)
         found["eos_rate"] = ((out.rollout.completion.cpu() == judge.tokenizer.eos_token_id) & mask).any(1)
-        for name, values in (("gold_reward", judge.gold(out.texts)), ("naturalness", judge.naturalness(out.texts, lengths))):
+        natural = judge.naturalness(judge.texts(out.rollout, special=True), [some[i] for i in places.tolist()])
+        for name, values in (("gold_reward", judge.gold(out.texts)), ("naturalness", natural)):
             if values is not None:
                 found[name] = torch.from_numpy(values)
         found["tokens"] = torch.where(mask, out.rollout.completion.cpu(), -1)
@@ -153,7 +158,7 @@ def sample_rows(step: int, stage: str, policy: nn.Module, reference: nn.Module |
     generator = torch.Generator().manual_seed(SEED - 1)
     batch = data.prompts_of(prompts, judge.tokenizer.pad_token_id).to(device)
     out = written(policy, reference, batch, judge, config, generator)
-    gold, natural = judge.gold(out.texts), judge.naturalness(out.texts, [len(prompt) for prompt in prompts])
+    gold, natural = judge.gold(out.texts), judge.naturalness(judge.texts(out.rollout, special=True), prompts)
     rows = []
     for i, (prompt, mask) in enumerate(zip(prompts, out.rollout.mask.cpu())):
         ids = out.rollout.completion[i].cpu()[mask].tolist()
