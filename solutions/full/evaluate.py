@@ -40,7 +40,7 @@ def seed_prompts(tokenizer: Any, texts: Sequence[str], tokens: int = 10) -> Prom
     given.require_whole("tokens", tokens, 1)
     given.require_pad_token(tokenizer)
     # BEGIN SOLUTION
-    encoded = tokenizer(list(texts), add_special_tokens=False, padding=False, truncation=False)
+    encoded = tokenizer(list(texts), add_special_tokens=False, verbose=False)
     beginnings = [ids[:tokens] for ids in encoded["input_ids"]]
     for row, ids in enumerate(beginnings):
         if not ids:

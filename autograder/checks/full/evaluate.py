@@ -18,7 +18,7 @@ WORTH = np.array([0.0, 0, 0, 0, 0.1, -0.2, 1, -1, -0.7, 0.05, 0.3, -0.4])
 PAD, EOS = 0, 1
 HEADS = 2
 # expressions of the reference that the mistakes below put others in the place of
-ENCODE = "tokenizer(list(texts), add_special_tokens=False, padding=False, truncation=False)"
+ENCODE = "tokenizer(list(texts), add_special_tokens=False, verbose=False)"
 CUT = "ids[:tokens]"
 LEFT = "[tokenizer.pad_token_id] * (columns - len(ids)) + ids"
 LEFT_MASK = "[0] * (columns - len(ids)) + [1] * len(ids)"
@@ -64,6 +64,8 @@ class RefusalCheck(Check):
         return None if wanted in came else f"`refusal`: expected a ValueError that names {wanted}, received: {came}"
 
     def compared(self, got, expected, **case):
+        if expected.get("dropout while reading"):  # a known mistake: what it answers is noise
+            return None if got["dropout while reading"] else "`dropout while reading`: it was off"
         return difference(got, expected, self.tolerance)
 
 
@@ -81,18 +83,18 @@ class Beginnings(RefusalCheck):
         yield self.case(["a good film", "the dull plot"], 2, padding_side="left", truncation_side="left")
         yield self.case(["film"], 5)  # shorter than asked
         drawn = [" ".join(WORDS[4 + i] for i in rng.integers(8, size=size)) for size in rng.integers(1, 9, size=6)]
-        yield self.case(drawn, int(rng.integers(3, 6)), truncation_side="left")
+        yield self.case([*drawn, "the dull film, a bad plot, a"], int(rng.integers(3, 6)), truncation_side="left", longest=6)
         yield self.case([], 3)  # to be refused
         yield self.case(["a film", "", "plot"], 3)
         yield self.case(["a film"], 0)
         yield self.case(["a film"], 3, pad=False)
 
     @staticmethod
-    def case(texts, tokens, padding_side="right", truncation_side="right", pad=True):
-        settings = {"padding_side": padding_side, "truncation_side": truncation_side, "pad": pad}
+    def case(texts, tokens, padding_side="right", truncation_side="right", pad=True, longest=None):
+        settings = {"padding_side": padding_side, "truncation_side": truncation_side, "pad": pad, "longest": longest}
         return {"words": WORDS, "texts": texts, "tokens": tokens, **settings}
 
-    def truth(self, words, texts, tokens, padding_side, truncation_side, pad):
+    def truth(self, words, texts, tokens, padding_side, truncation_side, pad, longest):
         if not pad or tokens < 1 or not all(texts) or not texts:
             return {"refusal": "tokenizer" if not pad else "tokens" if tokens < 1 else "texts"}
         rows = [[words.index(word) for word in text.replace(",", " ,").split()][:tokens] for text in texts]
@@ -110,8 +112,9 @@ class Beginnings(RefusalCheck):
              {CUT: "ids[-tokens:]"}),
         edit("tokenizer-cuts",
              "You let the tokenizer cut, and it cuts on the side that its `truncation_side` says. Cut the list yourself.",
-             {ENCODE: ENCODE.replace("truncation=False", "truncation=True, max_length=tokens")}),
-        edit("one-token-short", "Each prompt has a token too few: `ids[:tokens]` has `tokens` of them.", {CUT: "ids[: tokens - 1]"}),
+             {ENCODE: ENCODE.replace("verbose=False", "truncation=True, max_length=tokens")}),
+        edit("one-token-short", "Each prompt has a token too few: `ids[:tokens]` has `tokens` of them.",
+             {CUT: "ids[: tokens - 1]"}),
         edit("right-padded",
              "The padding stands on the right, so the model would go on writing behind padding. All prompts are to end at the "
              "same column.",
@@ -123,7 +126,8 @@ class Beginnings(RefusalCheck):
         edit("mask-inverted", "The mask is upside down: 1 stands on real tokens.",
              {LEFT_MASK: "[1] * (columns - len(ids)) + [0] * len(ids)"}),
         edit("padded-to-tokens",
-             "Every batch is as wide as `tokens`, though its longest beginning is shorter. There are as many columns as that has.",
+             "Every batch is as wide as `tokens`, though its longest beginning is shorter. There are as many columns as that "
+             "has.",
              {COLUMNS: "columns = tokens"}),
         edit("device-dtype", "Token ids and mask are whole numbers, torch.long.",
              {PROMPTS: "return Prompts(torch.tensor(input_ids).int(), torch.tensor(attention_mask))"}),
@@ -192,7 +196,8 @@ class WritesOn(WritingCheck):
     def case(weights, prompts, new_tokens, eos=EOS, training=False, **settings):
         input_ids, attention_mask = exact.left_padded(prompts, PAD)
         asked = {"new_tokens": new_tokens, "eos": eos, "pad": PAD, "training": training, **settings}
-        return {"weights": exact.louder(weights), "heads": HEADS, "input_ids": input_ids, "attention_mask": attention_mask, **asked}
+        prompts = {"input_ids": input_ids, "attention_mask": attention_mask}
+        return {"weights": exact.louder(weights), "heads": HEADS, **prompts, **asked}
 
     def truth(self, weights, heads, input_ids, attention_mask, new_tokens, eos, pad, training, temperature=1.0, top_k=0):
         prompts = exact.without_padding(input_ids, attention_mask)
@@ -213,7 +218,7 @@ class WritesOn(WritingCheck):
         limit = len(input_ids) * (input_ids.shape[1] + new_tokens)
         got, expected = ({**answer, "every token is read once": answer["tokens read"] <= limit} for answer in (got, expected))
         del got["tokens read"], expected["tokens read"]
-        return difference(got, expected, self.tolerance)
+        return super().compared(got, expected, **case)
 
     mistakes = [
         edit("no-position-ids",
@@ -249,8 +254,7 @@ class WritesOn(WritingCheck):
              {GOING: "pass"}),
         edit("pad-is-eos",
              "The EOS is not in the mask. It was drawn, and to draw it was a decision: it counts, what follows it does not.",
-             {GROW: "attention_mask = torch.cat([attention_mask, (going & ((new[:, 0] != eos_token_id) if eos_token_id is not None "
-                    "else going)).unsqueeze(1).to(attention_mask)], dim=1)"}),
+             {GROW: GROW.replace("going", "(going & (new[:, 0] != (-1 if eos_token_id is None else eos_token_id)))")}),
         edit("padding-scored",
              "The mask is 1 on the padding behind a completion. It is 1 on what the model drew, up to its EOS.",
              {GROW: "attention_mask = torch.cat([attention_mask, torch.ones_like(attention_mask[:, :1])], dim=1)"}),
@@ -280,15 +284,15 @@ class WritesOn(WritingCheck):
 
 @check("continue_prompts", points=2, section="8.4")
 class DrawsFromTheModel(WritingCheck):
-    """Pairs of tokens after three prompts, 400 of each; how surely this tells the mistakes from the truth is in the tests."""
+    """Pairs of tokens after three prompts, 160 of each; how surely this tells the mistakes from the truth is in the tests."""
 
     probe = "frequencies"
-    seconds = 30  # row by row 1,200 completions take some seconds
+    seconds = 30  # drawn row by row they take a second of a free processor
     EOS, PAD = 2, 3
 
     def cases(self, rng):
         prompts = [[0, 1, 1], [1], [1, 0]]
-        for temperature, top_k in ((1.0, 0), (0.5, 0), (2.0, 0), (1.0, 2), (1.0, 1)):
+        for temperature, top_k in ((1.0, 0), (0.25, 0), (4.0, 0), (1.0, 2), (1.0, 1)):
             yield self.case(self.clear(rng, prompts), prompts, temperature, top_k, rng)
         tied = self.clear(rng, prompts)
         yield self.case(tied | {"lm_head.weight": 0 * tied["lm_head.weight"]}, prompts, 1.0, 2, rng)  # all tokens are as likely
@@ -305,7 +309,7 @@ class DrawsFromTheModel(WritingCheck):
 
     def case(self, weights, prompts, temperature, top_k, rng):
         input_ids, attention_mask = exact.left_padded(prompts, self.PAD)
-        asked = {"eos": self.EOS, "pad": self.PAD, "temperature": temperature, "top_k": top_k, "count": 400}
+        asked = {"eos": self.EOS, "pad": self.PAD, "temperature": temperature, "top_k": top_k, "count": 160}
         return {"weights": weights, "heads": HEADS, "input_ids": input_ids, "attention_mask": attention_mask, **asked,
                 "seed": int(rng.integers(2**31))}  # fmt: skip
 
@@ -370,7 +374,7 @@ class DrawsFromTheModel(WritingCheck):
              {KTH: KTH.replace("[:, -1:]", "[:1, -1:]")}),
         edit("ties-cut",
              "Where tokens are as likely as the k-th, some of them are cut by the order of their numbers. Ties stay.",
-             {FILL: "logits = torch.full_like(logits, -torch.inf).scatter(-1, logits.topk(top_k, dim=-1).indices, 0.0) + logits"}),
+             {FILL: "logits += torch.full_like(logits, -torch.inf).scatter(-1, logits.topk(top_k, dim=-1).indices, 0.0)"}),
     ]  # fmt: skip
 
 
@@ -431,7 +435,7 @@ class ProbabilityOfPositive(RefusalCheck):
         ragged = ["good", "the film, a dull plot", "a bad film"]
         yield self.case(rng, "gpt2", ["negative", "positive"], ["good film", "bad plot"])
         yield self.case(rng, "gpt2", ["POSITIVE", "NEGATIVE"], ragged)
-        yield self.case(rng, "distilbert", ["negative", "neutral", "Positive"], ragged)
+        yield self.case(rng, "distilbert", ["negative", "neutral", "positive"], ragged)
         yield self.case(rng, "distilbert", ["LABEL_0", "LABEL_1", "LABEL_2"], ragged, training=True)
         yield self.case(rng, "gpt2", ["negative", "positive"], ragged, padding_side="left")
         yield self.case(rng, "distilbert", ["negative", "positive"], [*ragged, "good, bad, dull, the, a, film"], context=8)
@@ -505,7 +509,8 @@ class ProbabilityOfPositive(RefusalCheck):
              {"        classifier.train(was_training)": "        pass"}),
         edit("attached-reward", "A gradient flows back into the classifier. A reward is a number.",
              {"with torch.no_grad():\n            input_ids": "with torch.enable_grad():\n            input_ids"}),
-        edit("start-token-missing", "The classifier's tokenizer puts a start token before a text. It was trained with it: leave it.",
+        edit("start-token-missing",
+             "The classifier's tokenizer puts a start token before a text. It was trained with it: leave it.",
              {"list(texts), padding=True,": "list(texts), add_special_tokens=False, padding=True,"}),
         edit("not-cut",
              "A text longer than the classifier can read made it fall over. Cut at config.max_position_embeddings.",
@@ -599,8 +604,8 @@ class SharesOfDifferentNgrams(RefusalCheck):
         edit("mean-of-rows",
              "You averaged over the rows. That a model writes the same text every time is only seen when all rows are counted "
              "together.",
-             {GRAMS: GRAMS.replace("grams", "every", 1) + "\n    rows = [[tuple(row[i : i + n]) for i in range(len(row) - n + 1)] "
-                     "for row in rows]\n    grams = [gram for row in rows for gram in row]",
+             {GRAMS: "rows = [[tuple(row[i : i + n]) for i in range(len(row) - n + 1)] for row in rows]\n"
+                     "    grams = [gram for row in rows for gram in row]",
               SHARE: "sum(len(set(row)) / len(row) for row in rows if row) / sum(map(bool, rows)) if grams else 0.0"}),
         edit("order-ignored", "Good film and film good are two bigrams: the order of an n-gram's tokens counts.",
              {"tuple(row[i : i + n])": "tuple(sorted(row[i : i + n]))"}),
@@ -703,7 +708,8 @@ class RepeatableCheck(Check):
     def truth(self, **case):
         return {"same seed, same texts": True, "another seed, other texts": True}
 
-    @mistake("generator-ignored", "The generator was not handed on: the same one gives other texts, and no figure can be repeated.")
+    @mistake("generator-ignored",
+             "The generator was not handed on: the same one gives other texts, and no figure can be repeated.")  # fmt: skip
     def ignored(self, **case):
         return {"same seed, same texts": False, "another seed, other texts": True}
 
@@ -807,10 +813,8 @@ class WholeSplit(WritingCheck):
              "A completion counts as ended if it is shorter than new_tokens. One can draw EOS as the very last token.",
              {ENDED: "ended += len(completions[-1]) < new_tokens"}),
         edit("prompt-counted", "The prompt's tokens were counted as the model's: they are the data's.",
-             {OWN: "completions.append(tokens[mask].tolist())\n            whole = [*(whole if first or len(completions) > 1 else []), "
-                   "batch.rollout.tokens[len(completions) - 1 - first][batch.rollout.attention_mask[len(completions) - 1 - first]"
-                   ".bool()].tolist()]",
-              "    rewards = torch.stack(rewards)\n    return": "    rewards, completions = torch.stack(rewards), whole\n    return"}),
+             {"zip(batch.rollout.completion, batch.rollout.mask)":
+              "zip(batch.rollout.tokens, batch.rollout.attention_mask.bool())"}),
         edit("running-mean-of-the-batch",
              "What `progress` is told is the mean of the last batch. It is the mean of all rewards so far.",
              {TOLD: "progress(len(rewards), len(texts), batch.rewards.mean().item())"}),

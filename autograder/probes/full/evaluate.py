@@ -17,11 +17,11 @@ def prepare():
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # a thread pool does not survive a fork
 
 
-def seed_prompts(module, words, texts, tokens, padding_side="right", truncation_side="right", pad=True):
-    """The prompts, and whether the tokenizer has other settings than before."""
+def seed_prompts(module, words, texts, tokens, padding_side="right", truncation_side="right", pad=True, longest=None):
+    """The prompts, and whether the tokenizer has other settings than before. longest: the tokenizer's model_max_length."""
 
     def run():
-        tokenizer = tokenizer_of(words, padding_side, truncation_side, pad)
+        tokenizer = tokenizer_of(words, padding_side, truncation_side, pad, longest)
         prompts = module.seed_prompts(tokenizer, texts, tokens)
         settings = {"padding": tokenizer.padding_side == padding_side, "truncation": tokenizer.truncation_side == truncation_side}
         return {
@@ -132,6 +132,7 @@ def mini_batch(module, weights, heads, words, input_ids, attention_mask, new_tok
     """
 
     def run():
+        torch.manual_seed(0)  # nothing is left to chance, but for who does not hand the settings on
         score, prompts = Worth(words, worth, spoilt), Prompts(input_ids, attention_mask)
         model, tokenizer = language_model(weights, heads), tokenizer_of(words)
         batch = module.compute_reward_for_mini_batch(model, tokenizer, prompts, score, new_tokens, **settings)
@@ -150,6 +151,7 @@ def evaluation(module, weights, heads, words, texts, worth, sizes, settings):
     """The whole of an evaluation, with the mean worth of a text's words for its reward; what was told on the way."""
 
     def run():
+        torch.manual_seed(0)
         score, told = Worth(words, worth), []
         model, tokenizer = language_model(weights, heads), tokenizer_of(words)
         progress = {} if len(texts) == 2 else {"progress": lambda *line: told.append([number(value) for value in line])}
@@ -272,15 +274,15 @@ def with_weights(model, weights):
     return model.requires_grad_(True)
 
 
-def tokenizer_of(words, padding_side="right", truncation_side="right", pad=True):
+def tokenizer_of(words, padding_side="right", truncation_side="right", pad=True, longest=None):
     """One token a word (punctuation is a word); a text by itself is read with the start token before it."""
     ids = {word: place for place, word in enumerate(words)}
     backend = Tokenizer(models.WordLevel(ids, unk_token=UNKNOWN))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     backend.post_processor = processors.TemplateProcessing(single=f"{START} $A", special_tokens=[(START, ids[START])])
     special = {"eos_token": EOS, "unk_token": UNKNOWN, "bos_token": START, **({"pad_token": PAD} if pad else {})}
-    sides = {"padding_side": padding_side, "truncation_side": truncation_side}
-    return PreTrainedTokenizerFast(tokenizer_object=backend, **special, **sides)
+    settings = {"padding_side": padding_side, "truncation_side": truncation_side, "model_max_length": longest}
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **special, **settings)
 
 
 def number(value):
