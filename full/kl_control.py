@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from full.given.loop import Loop
+from full.given.reinforce import completion_metrics
 from full.given.scoring import completion_log_probs
 from full.given.settings import KLConfig
 from full.reinforce import batch_baseline, rloo_advantages
@@ -144,11 +145,11 @@ def train(loop: Loop, config: KLConfig) -> None:
        with the temperature and *without* top_k, under `torch.no_grad()`: a token that the reference's own top-k leaves out would
        cost infinitely much;
     4. shaped reward: `kl_shaped_reward` at the present alpha;
-    5. advantage: shaped rewards of the whole batch of all processes (`loop.gather`), less what `config.baseline` says: nothing
-       for "none", `batch_baseline` for "batch", or `rloo_advantages` for "rloo"; then this process's rows of it (`loop.own`);
-    6. loss: -(1/B) sum_b A_b sum_t log pi(y_bt), and `loop.update(loss)`;
-    7. log, as means over the rows of the whole batch: reward, shaped_reward, kl (of k1, summed over the completion), kl_k3, loss,
-       entropy (-log pi of the completion), completion_length; and the alpha of this step;
+    5. advantage: of the shaped rewards of the whole batch of all processes (`loop.gather`), as `config.baseline` says: "none":
+       themselves; "batch": less `batch_baseline`; "rloo": `rloo_advantages`; then `loop.own` of the result;
+    6. loss: -1/B sum_b A_b sum_t log pi(y_bt), and `loop.update(loss)`;
+    7. log: `loop.log` of reward, shaped_reward and kl_k3 (means over the rows), kl (k1 summed over each completion, the mean over
+       the rows of the whole batch), loss, the alpha of this step, and the `completion_metrics` of the rollout;
     8. alpha: with `config.target_kl` above 0 the controller's, told the kl of step 7 and the number of rows of the whole batch;
        else `config.alpha` throughout.
 

@@ -90,4 +90,5 @@ class Loop:
 
     def log(self, **metrics: Tensor | float) -> None:
         """Writes down one step. Numbers, or tensors of one number."""
-        self.rows.append({"step": len(self.rows) + 1, **{name: float(value) for name, value in metrics.items()}})
+        figures = {name: float(value.detach() if isinstance(value, Tensor) else value) for name, value in metrics.items()}
+        self.rows.append({"step": len(self.rows) + 1, **figures})

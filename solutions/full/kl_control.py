@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from full.given.loop import Loop
+from full.given.reinforce import completion_metrics
 from full.given.scoring import completion_log_probs
 from full.given.settings import KLConfig
 from solutions.full.reinforce import batch_baseline, rloo_advantages
@@ -161,11 +162,11 @@ def train(loop: Loop, config: KLConfig) -> None:
        with the temperature and *without* top_k, under `torch.no_grad()`: a token that the reference's own top-k leaves out would
        cost infinitely much;
     4. shaped reward: `kl_shaped_reward` at the present alpha;
-    5. advantage: shaped rewards of the whole batch of all processes (`loop.gather`), less what `config.baseline` says: nothing
-       for "none", `batch_baseline` for "batch", or `rloo_advantages` for "rloo"; then this process's rows of it (`loop.own`);
-    6. loss: -(1/B) sum_b A_b sum_t log pi(y_bt), and `loop.update(loss)`;
-    7. log, as means over the rows of the whole batch: reward, shaped_reward, kl (of k1, summed over the completion), kl_k3, loss,
-       entropy (-log pi of the completion), completion_length; and the alpha of this step;
+    5. advantage: of the shaped rewards of the whole batch of all processes (`loop.gather`), as `config.baseline` says: "none":
+       themselves; "batch": less `batch_baseline`; "rloo": `rloo_advantages`; then `loop.own` of the result;
+    6. loss: -1/B sum_b A_b sum_t log pi(y_bt), and `loop.update(loss)`;
+    7. log: `loop.log` of reward, shaped_reward and kl_k3 (means over the rows), kl (k1 summed over each completion, the mean over
+       the rows of the whole batch), loss, the alpha of this step, and the `completion_metrics` of the rollout;
     8. alpha: with `config.target_kl` above 0 the controller's, told the kl of step 7 and the number of rows of the whole batch;
        else `config.alpha` throughout.
 
@@ -181,28 +182,27 @@ def train(loop: Loop, config: KLConfig) -> None:
     controller = AdaptiveKLController(alpha, config.target_kl, config.horizon) if config.target_kl > 0 else None
     for prompts in loop.batches():
         rollout = loop.rollout(prompts.repeated(config.group_size))
-        rewards, mask = loop.reward(rollout), rollout.mask  # (B,), (B, T)
+        mask, rewards = rollout.mask, loop.reward(rollout)  # (B, T), (B,)
         log_probs = completion_log_probs(loop.policy, rollout, config.temperature, config.top_k)  # (B, T)
         with torch.no_grad():
             ref_log_probs = completion_log_probs(loop.reference, rollout, config.temperature)
         shaped = kl_shaped_reward(rewards, log_probs, ref_log_probs, mask, alpha)
         advantages = loop.own(advantages_of(loop.gather(shaped), config))
-        losses = -advantages * log_probs.sum(-1)
-        loop.update(losses.mean())
-        now = log_probs.detach()  # of the policy that wrote, before the step
-        rows = {
-            "reward": rewards,
-            "shaped_reward": shaped,
-            "kl": k1(now, ref_log_probs, mask).sum(-1),
-            "kl_k3": k3(now, ref_log_probs, mask).sum(-1),
-            "loss": losses.detach(),
-            "entropy": -now.sum(-1),
-            "completion_length": mask.sum(-1).to(now),
-        }
-        rows = {name: loop.gather(values) for name, values in rows.items()}
-        loop.log(**{name: values.mean() for name, values in rows.items()}, alpha=alpha)
+        loss = -(advantages * log_probs.sum(-1)).mean()
+        loop.update(loss)
+        now = log_probs.detach()  # of the policy that wrote, as it was before the step
+        kls = loop.gather(k1(now, ref_log_probs, mask).sum(-1))  # (B of all processes,)
+        loop.log(
+            reward=rewards.mean(),
+            shaped_reward=shaped.mean(),
+            kl=kls.mean(),
+            kl_k3=k3(now, ref_log_probs, mask).sum(-1).mean(),
+            loss=loss,
+            alpha=alpha,
+            **completion_metrics(rollout, now, loop.eos_token_id),
+        )
         if controller is not None:
-            alpha = controller.update(rows["kl"].mean().item(), len(rows["kl"]))
+            alpha = controller.update(kls.mean().item(), len(kls))
         loop.kept["alpha"] = alpha
     # END SOLUTION
 
