@@ -196,5 +196,5 @@ def train(loop: Loop, config: ReinforceConfig) -> None:
             config.top_k,
         )
         loop.update(loss)
-        loop.log(reward=rewards.mean(), loss=loss, **given.completion_metrics(rollout, log_probs, loop.eos_token_id))
+        loop.log(reward=rewards.mean(), loss=loss.detach(), **given.completion_metrics(rollout, log_probs, loop.eos_token_id))
     # END SOLUTION
