@@ -82,7 +82,7 @@ def application():
     """The commands, put together on first use: importing this module imports no library."""
     import typer
 
-    from autograder.commands import answer, check, grade, learn, release, report, run, selfcheck, skeletons, tour, watch
+    from autograder.commands import answer, check, grade, learn, pretrain, release, report, run, selfcheck, skeletons, tour, watch
 
     app = typer.Typer(name="climb", help=HELP, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -92,7 +92,7 @@ def application():
             print(f"climb {__version__}")
             raise typer.Exit()
 
-    for module in (check, watch, learn, answer, run, report, tour, grade, release, skeletons, selfcheck):
+    for module in (check, watch, learn, answer, run, report, pretrain, tour, grade, release, skeletons, selfcheck):
         module.register(app)
     for command in app.registered_commands:
         command.callback = _stoppable(command.callback)

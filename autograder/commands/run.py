@@ -31,7 +31,7 @@ def run(
     """Train with what you wrote, and keep the run.
 
     Metrics, pictures and a summary go into a folder; a run that was stopped goes on with --resume. On several devices:
-    accelerate launch -m autograder.cli run WHAT ...
+    accelerate launch --multi_gpu --num_processes 2 -m autograder.cli run WHAT ...
     """
     from rich.console import Console
 
@@ -188,7 +188,8 @@ def train(name: str, runner: ModuleType, config: Any, lessons: SimpleNamespace, 
             with one_thread() if getattr(runner, "ONE_THREAD", True) else contextlib.nullcontext():
                 summary = runner.run(config, lessons, folder, progress, resume)
     except KeyboardInterrupt:
-        console.print(f"Stopped; what was done is kept. `climb run {name} --resume --out {path}` goes on.")
+        command = name if name.startswith("pretrain ") else f"run {name}"
+        console.print(f"Stopped; what was done is kept. `climb {command} --resume --out {path}` goes on.")
         raise
     except InputProblem as problem:
         forget(path, resume)
@@ -212,9 +213,9 @@ def forget(path: Path, resume: bool) -> None:
     path.rmdir()
 
 
-def show_fields(console, name: str, runner: ModuleType) -> None:
+def show_fields(console, name: str, runner: Any, command: str = "run") -> None:
     presets = getattr(runner, "PRESETS", {})
-    console.print(f"{runner.TITLE}: climb run {name} [field=value]...", highlight=False, markup=False)
+    console.print(f"{runner.TITLE}: climb {command} {name} [field=value]...", highlight=False, markup=False)
     laptop = presets.get("laptop", {})
     for field in dataclasses.fields(runner.Config):
         value = laptop.get(field.name, field.default)
