@@ -135,6 +135,8 @@ def panels(runs: list[Run], tones: dict[int, int]) -> list[dict[str, Any]]:
     made = []
     for measure in found:
         lines = [_line(curve, runs, tones, tones_by_part) for curve in measure.curves]
+        if max(len(line.x) for line in lines) < curves.FEWEST_TO_SMOOTH:
+            lines = [replace(line, dots=True) for line in lines]
         if len(lines) > MOST_FAINT:
             lines = [replace(line, faint=None) for line in lines]
         picture = chart(lines, measure.title, x_label="step", y_log=measure.log, y_range=shared.get(measure.name))
@@ -149,7 +151,7 @@ def _line(curve: curves.Curve, runs: list[Run], tones: dict[int, int], parts: di
     smooth = curve.smooth
     line = Line(tone, ", ".join(names), curve.steps, curve.values if smooth is None else smooth)
     line.faint = curve.values if smooth is not None else None
-    line.low, line.high, line.dots = curve.low, curve.high, len(curve.steps) < curves.FEWEST_TO_SMOOTH
+    line.low, line.high = curve.low, curve.high
     return line
 
 

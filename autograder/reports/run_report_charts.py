@@ -116,13 +116,14 @@ def chart(
     y_log: bool = False,
     y_range: tuple[float, float] | None = None,
     width: int = WIDTH,
+    x_ticks: list[float] | None = None,
 ) -> Markup:
-    """One picture. Every text is escaped; every number is one that `figure` has written."""
+    """One picture; `x_ticks` are marked as far as they have room. Every text is escaped."""
     ys = [part for line in lines for part in (line.y, line.faint, line.low, line.high) if part is not None]
     low, high = y_range or spread_of(ys, y_log)
     y_axis = Axis(low, high, HEIGHT - BOTTOM, TOP, y_log)
     x_axis = _x_axis(lines, x_log, width - RIGHT)
-    parts = [*_grid(x_axis, y_axis, x_label)]
+    parts = [*_grid(x_axis, y_axis, x_label, x_ticks)]
     for line in lines:
         if line.low is not None and line.high is not None and not line.errors:
             parts.append(_band(line, x_axis, y_axis))
@@ -152,14 +153,17 @@ def _x_axis(lines: list[Line], log: bool, end: float) -> Axis:
     return Axis(low, high, LEFT + (36 if zero else 0), end, log, zero)
 
 
-def _grid(x_axis: Axis, y_axis: Axis, x_label: str) -> list[str]:
+def _grid(x_axis: Axis, y_axis: Axis, x_label: str, x_ticks: list[float] | None) -> list[str]:
     parts = []
     for value in y_axis.ticks(6):
         y = y_axis(value)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{x_axis.end}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text class="tick" x="{LEFT - 5}" y="{y + 3.5:.1f}" text-anchor="end">{figure(value)}</text>')
-    ticks = x_axis.ticks(5)
-    places = [(x_axis(value), figure(value)) for value in ticks] + ([(x_axis.zero, "0")] if x_axis.zero else [])
+    ticks = x_ticks or x_axis.ticks(5) + ([0.0] if x_axis.zero else [])
+    places: list[tuple[float, str]] = []
+    for x, text in sorted((x_axis(value), figure(value)) for value in ticks):
+        if not places or x - places[-1][0] > 4 + 3.2 * (len(text) + len(places[-1][1])):  # half of each, 6.4 a letter
+            places.append((x, text))
     for x, text in places:
         parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
         anchor = "end" if x > x_axis.end - 8 else "middle"

@@ -30,10 +30,17 @@ MEASURES = {
     "loss": ("Loss", ""),
     "accuracy": ("Accuracy", "share of pairs"),
     "margin": ("Margin", "reward units"),
-    "alpha": ("Alpha", "reward units a nat"),
+    "chosen_log_prob": ("Log-probability of chosen answers", "nats"),
+    "rejected_log_prob": ("Log-probability of rejected answers", "nats"),
+    "chosen_reward": ("Implicit reward of chosen answers", ""),
+    "rejected_reward": ("Implicit reward of rejected answers", ""),
+    "shaped_reward": ("Reward minus the price of KL", ""),
+    "kl_k3": ("KL by k3", "nats a completion"),
     "objective": ("Objective", "reward minus price of KL"),
     "tv": ("Total variation to the optimum", ""),
 }
+SETTINGS = {"alpha": "reward units a nat", "learning_rate": "", "grad_norm": "before clipping"}
+"Stand last; a setting that never changes is no picture, for the configuration says it."
 ALWAYS_LOG = {"tv"}
 
 
@@ -78,8 +85,10 @@ def measures(runs: list[Run]) -> list[Measure]:
     for number, run in enumerate(runs):
         for name, curve in _curves(number, run):
             found.setdefault(name, []).append(curve)
-    order = [name for name in MEASURES if name in found] + [name for name in found if name not in MEASURES]
-    return [Measure(name, title_of(name), MEASURES.get(name, ("", ""))[1], found[name]) for name in order]
+    found = {name: some for name, some in found.items() if name not in SETTINGS or any(np.ptp(c.values) != 0 for c in some)}
+    known = [*MEASURES, *(name for name in found if name not in MEASURES and name not in SETTINGS), *SETTINGS]
+    units = {name: unit for name, (_, unit) in MEASURES.items()} | SETTINGS
+    return [Measure(name, title_of(name), units.get(name, ""), found[name]) for name in known if name in found]
 
 
 def _curves(number: int, run: Run) -> list[tuple[str, Curve]]:

@@ -18,7 +18,7 @@ ROWS = (  # (title, unit, the summary's figures in it: name and what the line is
     ("KL to the reference", "nats a completion", (("kl", "KL"),)),
     ("Naturalness", "nats a token", (("naturalness", "of the policy"), ("reference_naturalness", "of the reference"))),
 )
-STAND_IN = ("Log-likelihood under the reference", "nats a token", (("reference_log_likelihood", "log-likelihood"),))
+STAND_IN = ("Reference's log-likelihood", "nats a token", (("reference_log_likelihood", "log-likelihood"),))
 "Where no grammar says how natural a text is."
 
 
@@ -28,14 +28,15 @@ def sweep_of(runs: list[Run], tones: dict[int, int]) -> dict[str, Any] | None:
     if len(ended) < 2:
         return None
     fields = swept([run for _, run in ended])
-    columns = [{"name": field, "panels": _panels(field, [run for _, run in ended if field in run.config])} for field in fields]
-    others = [name for name in differing(runs) if name not in (*fields, *SEED_FIELDS)]
+    having = {field: [run for _, run in ended if field in run.config] for field in fields}
+    columns = [{"name": field, "panels": _panels(field, some)} for field, some in having.items()]
+    others = dict.fromkeys(name for some in having.values() for name in differing(some) if name not in (*fields, *SEED_FIELDS))
     columns = [column for column in columns if column["panels"]]
     front = frontier(ended, tones)
     if not columns and front is None:
         return None
     missing = [run.name for run in runs if not run.summary]
-    return {"columns": columns, "frontier": front, "others": others if columns else [], "missing": missing}
+    return {"columns": columns, "frontier": front, "others": list(others) if columns else [], "missing": missing}
 
 
 def swept(runs: list[Run]) -> list[str]:
@@ -60,6 +61,7 @@ def estimate(value: Any) -> tuple[float, float, float] | None:
 
 def _panels(field: str, runs: list[Run]) -> list[dict[str, Any]]:
     positive = [float(run.config[field]) for run in runs if run.config[field] > 0]
+    values = sorted({float(run.config[field]) for run in runs})
     log = bool(positive) and max(positive) >= LOG_RATIO * min(positive)
     panels = []
     for title, unit, names in (*ROWS, STAND_IN):
@@ -69,7 +71,7 @@ def _panels(field: str, runs: list[Run]) -> list[dict[str, Any]]:
         if lines:
             labels = dict.fromkeys((line.tone, line.label) for line in lines)
             legend = list(labels) if len(labels) > 1 else []
-            svg = chart(lines, f"{title} against {field}", x_label=field, x_log=log, width=NARROW)
+            svg = chart(lines, f"{title} against {field}", x_label=field, x_log=log, width=NARROW, x_ticks=values)
             panels.append({"title": title, "unit": unit, "svg": svg, "legend": legend})
     return panels
 

@@ -223,7 +223,8 @@ def test_what_else_differs_in_a_sweep_is_said(tmp_path):
         file.write("clip: 0.3\nmodel: other\n")
     with open(one / "config.yaml", "a") as file:
         file.write("clip: 0.2\nmodel: one\n")
-    found = sweep.sweep_of(read_runs([one, two]), {0: 0, 1: 1})
+    apart = make(tmp_path / "c", config="lr: 0.5\nmodel: third\n")  # no alpha: not in the figure, so no difference in it
+    found = sweep.sweep_of(read_runs([one, two, apart]), {0: 0, 1: 1, 2: 2})
     assert [column["name"] for column in found["columns"]] == ["alpha"] and found["others"] == ["clip", "model"]
 
 
@@ -258,6 +259,12 @@ def test_chosen_and_rejected_share_their_axis(tmp_path):
     ranges = run_report._shared_ranges(curves.measures([run]))
     assert ranges["chosen_log_prob"] == ranges["rejected_log_prob"]
     assert ranges["chosen_log_prob"][0] < -108 and ranges["chosen_log_prob"][1] > -10
+
+
+def test_a_setting_is_a_curve_where_it_changes_and_only_there(tmp_path):
+    rows = [{"step": n, "learning_rate": 1e-4, "alpha": 0.05 + n / 100, "reward": 0.5, "eos_rate": 0.0} for n in range(5)]
+    run = read_run(make(tmp_path / "kl", metrics=lines(rows)), "kl")
+    assert [measure.name for measure in curves.measures([run])] == ["reward", "eos_rate", "alpha"]
 
 
 # Toy runs
