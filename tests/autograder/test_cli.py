@@ -17,7 +17,10 @@ from autograder import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 CLIMB = [sys.executable, "-m", "autograder.cli"]
-COMMANDS = ("check", "watch", "next", "hint", "progress", "tour", "grade", "release", "skeletons", "selfcheck")
+COMMANDS = (
+    *("check", "watch", "next", "hint", "progress", "answer", "run", "report", "pretrain", "tour"),
+    *("grade", "release", "skeletons", "selfcheck", "build-world"),
+)
 
 
 def environment(**more):
