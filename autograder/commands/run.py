@@ -205,12 +205,13 @@ def train(name: str, runner: ModuleType, config: Any, lessons: SimpleNamespace, 
 
 def forget(path: Path, resume: bool) -> None:
     """Takes back the folder of a run that never began, so that its name is free for the next try."""
-    begun = any(place.stat().st_size for place in path.glob("*") if place.is_file() and place.name != "config.yaml")
-    if resume or begun or any(place.is_dir() for place in path.glob("*")):
+    metrics, ours = path / "metrics.jsonl", ("config.yaml", "metrics.jsonl", "samples.jsonl")
+    if resume or (metrics.is_file() and metrics.stat().st_size) or (path / "checkpoint").exists():
         return
-    for place in path.glob("*"):
-        place.unlink()
-    path.rmdir()
+    for place in (path / name for name in ours):
+        place.unlink(missing_ok=True)
+    if not any(path.iterdir()):
+        path.rmdir()
 
 
 def show_fields(console, name: str, runner: Any, command: str = "run") -> None:

@@ -152,9 +152,11 @@ def trained(
         arguments = (bench.policy, bench.reference, bench.eval_prompts, bench.judge, config, accelerator, show)
         return measures.measure(*arguments) | extra(bench.policy)
 
-    if moment.step == 0:
-        moment.before = figures("before")
-        sample(0, "before")
+    def begin() -> None:  # by the loop's first batch: a `train` that is not written yet says so before anything is measured
+        if moment.step == 0:
+            moment.before = figures("before")
+            sample(0, "before")
+
     loop = RunLoop(
         bench.policy,
         batches,
@@ -167,6 +169,7 @@ def trained(
         moment=moment,
         progress=bench.progress,
         sample=sample,
+        begin=begin,
         scores=bench.judge.scores,
         reference=bench.reference,
         generator=torch.Generator().manual_seed(config.seed),
@@ -174,6 +177,8 @@ def trained(
     with kept(loop):
         train(loop, algorithm)
         loop.close()
+        if loop.moment.step == 0:
+            raise InputProblem("train: ended without a step; it is to go through loop.batches() and call loop.update(loss)")
         loop.save()
     after = figures("after")
     sample(loop.moment.step, "after")

@@ -33,7 +33,7 @@ class RunLoop(Loop):
 
     accelerator: of `processes.accelerator_for`.  order: how many steps.  moment: where to go on (step 0: the beginning).
     progress(what, done, total) is called after every step; a KeyboardInterrupt in it ends the run between two steps.
-    sample(step) is called every `config.sample_every` steps, between two steps.
+    sample(step) is called every `config.sample_every` steps, between two steps; begin() before the first batch is made.
     """
 
     def __init__(
@@ -50,13 +50,14 @@ class RunLoop(Loop):
         moment: Moment,
         progress: Callable[[str, int, int], None],
         sample: Callable[[int], None] = lambda step: None,
+        begin: Callable[[], None] = lambda: None,
         **plain: Any,
     ) -> None:
         eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
         super().__init__(policy, [], optimizer, config, eos_token_id=eos, pad_token_id=pad, **plain)
         require_divisible(config.batch_size, accelerator.num_processes)
         self.make, self.steps, self.accelerator, self.folder = batches, steps, accelerator, folder
-        self.tokenizer, self.progress, self.sample = tokenizer, progress, sample
+        self.tokenizer, self.progress, self.sample, self.begin = tokenizer, progress, sample, begin
         self.moment, self.kept = moment, dict(moment.kept)
         self.parameters = [parameter for parameter in policy.parameters() if parameter.requires_grad]
         self.fast = copy.deepcopy(policy).to(torch.bfloat16) if getattr(config, "fast_rollout", False) else None
@@ -70,6 +71,7 @@ class RunLoop(Loop):
     # what a learner's `train` calls
 
     def batches(self) -> Iterator[Any]:
+        self.begin()
         while self.moment.step < self.steps:
             self._remember(self.moment.step)
             yield self.make(self.moment.step, self.accelerator.process_index, self.accelerator.num_processes).to(self.device)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from full.given import data, models
 from full.given.loop import Loop
 from full.given.problems import InputProblem
+from full.given.scoring import chosen_log_probs
 from full.given.settings import require_one_of
 from toy.given.ppo import require_not_negative, require_positive, setting
 
@@ -162,21 +163,22 @@ def run(kind: str, config: Any, folder: Any, progress: common.Progress, resume: 
 
 
 def train(loop: Loop) -> None:
-    """One pass over the loop's batches: the model's own loss, a mean over the rows of a batch."""
+    """One pass over the loop's batches: cross entropy, a mean over what a batch is asked for."""
     for batch in loop.batches():
-        loss = loop.policy(**batch.arguments).loss
+        logits = loop.policy(**batch.arguments).logits
+        loss = -chosen_log_probs(logits[:, : batch.targets.shape[1]] if logits.ndim == 3 else logits, batch.targets).mean()
         loop.update(loss)
         loop.log(loss=loss.detach())
 
 
 class Batch:
-    """The arguments of a forward pass."""
+    """The arguments of a forward pass, and what it is to give: a label a row, or the next token of all columns but the last."""
 
-    def __init__(self, **arguments: Tensor) -> None:
-        self.arguments = arguments
+    def __init__(self, targets: Tensor, **arguments: Tensor) -> None:
+        self.targets, self.arguments = targets, arguments
 
     def to(self, device: Any) -> Batch:
-        return Batch(**{name: value.to(device) for name, value in self.arguments.items()})
+        return Batch(self.targets.to(device), **{name: value.to(device) for name, value in self.arguments.items()})
 
 
 def rows_of(config: Pretraining, columns: dict[str, str]) -> tuple[list[dict], list[dict]]:
@@ -233,16 +235,15 @@ def language(config: LMConfig, tokenizer: Any, texts: list[str], test: list[str]
 
     def batch(index: list[int], step: int, process: int, processes: int) -> Batch:
         mine = blocks[share(index, process, processes)[0]]
-        return Batch(input_ids=mine, labels=mine)
+        return Batch(mine[:, 1:], input_ids=mine)
 
     def measured(model: nn.Module, device: Any, progress: common.Progress) -> dict[str, Any]:
         losses = []
         with torch.no_grad():
             for start in range(0, len(held), config.batch_size):
                 mine = held[start : start + config.batch_size].to(device)
-                logits = model(input_ids=mine).logits[:, :-1].float()
-                loss = nn.functional.cross_entropy(logits.transpose(1, 2), mine[:, 1:], reduction="none")
-                losses.append(loss.mean(1).cpu())  # (rows,), nats a token
+                log_probs = chosen_log_probs(model(input_ids=mine).logits[:, :-1], mine[:, 1:])
+                losses.append(-log_probs.mean(1).cpu())  # (rows,), nats a token
                 progress("measuring", min(start + config.batch_size, len(held)), len(held))
         return {"test_loss": measures.interval(torch.cat(losses).double().numpy())}
 
@@ -269,7 +270,7 @@ def labelled(config: ClassifierConfig, tokenizer: Any, training: list[dict], tes
             cuts = [torch.Generator().manual_seed(step * 1_000_003 + i) for i in mine]
             least = [min(config.shortest, len(row)) for row in rows]
             rows = [row[: int(torch.randint(low, len(row) + 1, (), generator=g))] for row, low, g in zip(rows, least, cuts)]
-        return Batch(**padded(rows, tokenizer.pad_token_id), labels=labels[mine])
+        return Batch(labels[mine], **padded(rows, tokenizer.pad_token_id))
 
     def measured(model: nn.Module, device: Any, progress: common.Progress) -> dict[str, Any]:
         found: dict[str, list[Tensor]] = {"accuracy": [], "short_accuracy": [], "test_loss": []}
