@@ -65,7 +65,7 @@ def listed(model: Any) -> EnumerableLM:
 
 def rewards(lm: EnumerableLM) -> Float[Tensor, "sequences"]:
     """What the judge's reward gives to every completion in the list."""
-    return lm.rewards(lambda tokens: LIKED if likes(tokens) else 0.0)
+    return LIKED * lm.rewards(lambda tokens: float(likes(tokens)))
 
 
 def judged(lm: EnumerableLM, never_errs: bool = False) -> Int[Tensor, "choices 2"]:
