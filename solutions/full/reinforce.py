@@ -165,7 +165,7 @@ def reset_model_optimizer(reference: nn.Module, learning_rate: float) -> tuple[n
 
 
 def train(loop: Loop, config: ReinforceConfig) -> None:
-    """REINFORCE: one update for every batch of prompts, until the loop has no more (section 9.7).
+    """REINFORCE: one update for every batch of prompts, until the loop has no more (section 9.8).
 
     The policy is set to evaluation mode first (dropout off). For each batch, in this order:
     1. rollout: `loop.rollout` of the prompts, each repeated `config.group_size` times (`prompts.repeated`);

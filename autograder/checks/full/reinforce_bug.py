@@ -59,10 +59,6 @@ class WhereThePolicyEnds(Check):
              {GOOD: BAD.replace("chosen[:, :-1]", "(chosen[:, :-1] | chosen[:, 1:])")}),
         edit("one-too-early", "Moved the right way, and too far: the prompt's last token is in the sum now, or the end is not.",
              {GOOD: BAD, PLACE: PLACE.replace("written.prompt_length)", "written.prompt_length - 2)")}),
-        edit("end-still-scored", "The first token is in the sum now, because the mask begins one earlier; but the entry behind "
-             "the end, about a "
-             "token nobody chose, is in it still. Begin *and* end have to move.",
-             {GOOD: BAD, PLACE: PLACE.replace("written.prompt_length)", "written.prompt_length - 1)")}),
         edit("dropped-token", "The padding is out of the sum now, but the first token the policy chose is still missing.",
              {GOOD: BAD.replace("chosen[:, :-1]", "(chosen[:, :-1] & chosen[:, 1:])")}),
         edit("unshifted-log-probs", "Mask and log-probabilities agree now, and both are wrong: logits at a token are scored "
