@@ -270,7 +270,9 @@ def run_numbers():
             f"{line['completion_length']:.1f} | {line['eos_rate']:.3f} | {line['distinct_1']:.3f} | {line['distinct_2']:.3f} |"
         )
         rewards = np.array(line["rewards"])
-        found[f"spread, {name}"] = f"| {name} | {(rewards < 0.1).mean():.0%} | {(rewards > 0.9).mean():.0%} | {rewards.std():.2f} |"
+        shares = f"{(rewards < 0.1).mean():.0%} of the completions below 0.1 and {(rewards > 0.9).mean():.0%} above 0.9"
+        found |= {"spread": f"{shares}, s = {rewards.std(ddof=1):.2f}"} if name == "drawn" else {}
+        found |= {f"sample {i}, {name}": f"{reward:.2f} {text}" for i, (reward, text) in enumerate(line["samples"][:2])}
     return found
 
 
