@@ -226,7 +226,7 @@ def _files(folder: Path, split: str, field: str) -> list[Path]:
     if not there:
         raise InputProblem(f"{field}={folder}: holds no {', '.join(FORMATS)} file")
     names = ", ".join(str(place.relative_to(folder)) for place in there[:8])
-    raise InputProblem(f"{field}={folder}: no file is named after the split `{split}`; there are {names}. Name one file, or a split")
+    raise InputProblem(f"{field}={folder}: no file is named after the split `{split}`; there are {names}. Name a file or a split")
 
 
 def _format(path: Path) -> str:
@@ -309,7 +309,7 @@ def _hub(source: str, split: str, limit: int, field: str) -> Iterator[dict[str, 
         if isinstance(error, ValueError) and "split" in str(error):
             raise InputProblem(f"{field}={source}: {' '.join(str(error).split())[:160]}") from None
         raise InputProblem(
-            f"{field}={source}: neither `{BUILTIN}` nor a file or folder here, and the hub did not give it (no network, or no such"
-            f" name). Download it elsewhere and give its file or folder: {field}=/path/to/it"
+            f"{field}={source}: neither `{BUILTIN}` nor a file or folder here, and the hub did not give it (no network, or no"
+            f" such name). Download it elsewhere and give its file or folder: {field}=/path/to/it"
         ) from None
     yield from _first(rows, limit)

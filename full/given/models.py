@@ -183,8 +183,8 @@ def _refused(name: str, field: str, what: str = "a model (config.json, model.saf
             reason = " ".join(str(error).split())[:200]
             raise InputProblem(f"{field}={name}: the directory does not hold {what} that can be read: {reason}") from None
         raise InputProblem(
-            f"{field}={name}: neither built-in ({', '.join(built_in()) or 'none here'}) nor a local directory, and the hub did not"
-            f" give it (no network, or no such name). Download it elsewhere and give its directory: {field}=/path/to/it"
+            f"{field}={name}: neither built-in ({', '.join(built_in()) or 'none here'}) nor a local directory, and the hub did"
+            f" not give it (no network, or no such name). Download it elsewhere and give its directory: {field}=/path/to/it"
         ) from None
 
 

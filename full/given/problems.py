@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 class InputProblem(ValueError):
-    """A file, a name, a column or a setting that will not do: what was expected, what came, what to do. `climb run` ends with it."""
+    """A file, a name, a column or a setting that will not do: what was expected, what came, what to do. It ends `climb run`."""

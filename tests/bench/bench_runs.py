@@ -197,7 +197,8 @@ def dpo_bound(model: torch.nn.Module, batches: list[Pairs]) -> None:
         targets, mask = pairs.tokens[:, PROMPT:], pairs.attention_mask[:, PROMPT:].bool()
         losses = torch.nn.functional.cross_entropy(model.lm_head(hidden[mask]), targets[mask], reduction="none")
         log_probs = -torch.zeros(mask.shape).masked_scatter(mask, losses).sum(1)
-        margin = log_probs[: len(pairs)] - log_probs[len(pairs) :] - (pairs.ref_log_probs[: len(pairs)] - pairs.ref_log_probs[len(pairs) :])
+        ratio = log_probs - pairs.ref_log_probs
+        margin = ratio[: len(pairs)] - ratio[len(pairs) :]
         optimizer.zero_grad(set_to_none=True)
         (-torch.nn.functional.logsigmoid(0.1 * margin).mean()).backward()
         optimizer.step()

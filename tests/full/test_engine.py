@@ -18,7 +18,8 @@ EOS, PAD, VOCABULARY = 1, 0, 7
 def model(seed=0, dtype=torch.float64, vocabulary=VOCABULARY, layers=2):
     torch.manual_seed(seed)
     ids = {"eos_token_id": EOS, "bos_token_id": EOS, "pad_token_id": PAD}
-    return GPT2LMHeadModel(GPT2Config(vocab_size=vocabulary, n_positions=32, n_embd=16, n_layer=layers, n_head=2, initializer_range=0.4, **ids)).to(dtype).eval()  # fmt: skip
+    shape = {"n_positions": 32, "n_embd": 16, "n_layer": layers, "n_head": 2, "initializer_range": 0.4}
+    return GPT2LMHeadModel(GPT2Config(vocab_size=vocabulary, **shape, **ids)).to(dtype).eval()
 
 
 def ragged():
@@ -49,7 +50,8 @@ def plainly(policy, rows, uniforms, temperature, top_k):
 def test_the_rollout_with_a_cache_is_the_rollout_without(temperature, top_k):
     policy, (rows, prompts) = model(), ragged()
     generator = torch.Generator().manual_seed(3)
-    found = rollout(policy, prompts, 12, eos_token_id=EOS, pad_token_id=PAD, temperature=temperature, top_k=top_k, generator=generator)
+    how = {"temperature": temperature, "top_k": top_k, "generator": generator}
+    found = rollout(policy, prompts, 12, eos_token_id=EOS, pad_token_id=PAD, **how)
     uniforms = torch.rand(12, 3, generator=torch.Generator().manual_seed(3))
     expected = plainly(policy, rows, uniforms, temperature, top_k)
     assert [row[mask].tolist() for row, mask in zip(found.completion, found.mask)] == expected
@@ -87,7 +89,8 @@ def test_a_rollout_leaves_the_mode_and_the_gradient_as_they_were():
 def test_the_scores_are_those_of_each_row_alone_under_the_distribution_that_was_sampled():
     policy, (rows, prompts) = model(), ragged()
     for temperature, top_k in ((1.0, 0), (0.7, 3)):
-        found = rollout(policy, prompts, 8, eos_token_id=EOS, pad_token_id=PAD, temperature=temperature, top_k=top_k, generator=after(1, 0))
+        how = {"temperature": temperature, "top_k": top_k, "generator": after(1, 0)}
+        found = rollout(policy, prompts, 8, eos_token_id=EOS, pad_token_id=PAD, **how)
         log_probs = completion_log_probs(policy, found, temperature, top_k)
         for row, prompt in enumerate(rows):
             completion = found.completion[row][found.mask[row]]

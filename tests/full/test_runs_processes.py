@@ -60,7 +60,8 @@ def test_two_processes_give_the_single_process_result(tmp_path, name):
     assert two["processes"] == 2 and summary["processes"] == 1
     for figure in ("reward_before", "reward_after", "kl", "completion_length"):
         assert two[figure] == pytest.approx(summary[figure], rel=1e-3, abs=1e-4)
-    weights = [torch.load(tmp_path / n / "checkpoint" / "training.pt", weights_only=True)["optimizer"]["state"][0]["exp_avg"] for n in ("one", "two")]  # fmt: skip
+    states = [torch.load(tmp_path / name / "checkpoint" / "training.pt", weights_only=True) for name in ("one", "two")]
+    weights = [state["optimizer"]["state"][0]["exp_avg"] for state in states]
     assert torch.allclose(*weights, rtol=1e-3, atol=1e-5)
 
 

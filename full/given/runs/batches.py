@@ -19,7 +19,8 @@ class Order:
 
     def __init__(self, rows: int, batch_size: int, epochs: int, steps: int, seed: int, source: str) -> None:
         if rows < batch_size:
-            raise InputProblem(f"data={source}: has {rows} rows to train on, fewer than batch_size={batch_size}; lower batch_size")
+            few = f"has {rows} rows to train on, fewer than batch_size={batch_size}"
+            raise InputProblem(f"data={source}: {few}; lower batch_size")
         self.rows, self.batch_size, self.seed = rows, batch_size, seed
         self.a_epoch = rows // batch_size
         self.steps = min(steps, self.a_epoch * epochs) if steps else self.a_epoch * epochs
@@ -63,4 +64,5 @@ def pair_batches(found: data.Preferences, order: Order, pad_token_id: int, refer
 def require_divisible(batch_size: int, processes: int) -> None:
     """Raises InputProblem unless every process gets as many rows as every other: else the mean over processes is another one."""
     if batch_size % processes:
-        raise InputProblem(f"batch_size={batch_size}: does not divide among {processes} processes; take a multiple of {processes}")
+        share = f"does not divide among {processes} processes"
+        raise InputProblem(f"batch_size={batch_size}: {share}; take a multiple of {processes}")

@@ -220,7 +220,7 @@ def kept(loop: RunLoop) -> Iterator[None]:
     except NotFinite as problem:
         loop.save()
         step = loop.saved_step()
-        held = "no checkpoint is left, for the weights were no longer finite" if step is None else f"checkpoint/ holds step {step}"
+        held = "no checkpoint is left: the weights were no longer finite" if step is None else f"checkpoint/ holds step {step}"
         raise NotFinite(f"{problem}. Stopped; {held}. Lower learning_rate, raise warmup_steps, or leave precision=no") from None
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
@@ -238,7 +238,8 @@ def out_of_memory(error: BaseException) -> bool:
 def memory_advice(config: Any, step: int) -> str:
     """Which field to lower."""
     gc.collect()
-    fields = [f"{name}={getattr(config, name)}" for name in ("batch_size", "group_size", "new_tokens", "max_length", "block") if getattr(config, name, 0)]  # fmt: skip
+    names = ("batch_size", "group_size", "new_tokens", "max_length", "block")
+    fields = [f"{name}={getattr(config, name)}" for name in names if getattr(config, name, 0)]
     return f"not enough memory for step {step}: lower {fields[0]}, else {' or '.join(fields[1:])}; precision=bf16 needs less too"
 
 

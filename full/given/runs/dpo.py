@@ -47,7 +47,7 @@ class Config(Training, DPOConfig):
     chosen_column: str = setting("positive_completion", "Column of the completions to prefer.")
     rejected_column: str = setting("negative_completion", "Column of the completions to leave.")
     max_length: int = setting(128, "Tokens of a prompt with its completion, at most; the rest is cut off.")
-    eval_pairs: int = setting(256, "Pairs of the test split that loss and accuracy are measured on; of a single file, its last ones.")
+    eval_pairs: int = setting(256, "Pairs of the test split to measure loss and accuracy on; of a single file, its last ones.")
     new_tokens: int = setting(20, "Length of the completions that are measured, at most.")
     temperature: float = setting(1.0, "Divides the logits where those are drawn.")
     top_k: int = setting(0, "They are drawn among the k likeliest tokens; 0: among all.")
@@ -123,7 +123,7 @@ def pairs_of(config: Config, tokenizer: Any, say: Any) -> tuple[data.Preferences
 
 
 def log_probs_of(model: nn.Module, found: data.Preferences, bench: common.Bench, what: str) -> torch.Tensor:
-    """log p(completion | prompt) of every chosen and rejected answer, (pairs, 2), nats, on the CPU; rows of like length together."""
+    """log p(completion | prompt) of every chosen and rejected answer, (pairs, 2), on the CPU; rows of like length together."""
     length = [len(p) + max(len(c), len(r)) for p, c, r in zip(found.prompts, found.chosen, found.rejected)]
     by_length = sorted(range(len(found)), key=length.__getitem__)
     result = torch.zeros(len(found), 2)

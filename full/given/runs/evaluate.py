@@ -112,7 +112,8 @@ def write_samples(folder: Any, config: Config, tokenizer: Any, prompts, texts, r
         tokens = [tokenizer.decode([token]) for token in data.encode(tokenizer, [completion])[0]]
         row = {"step": 0, "stage": "before", "prompt": start, "completion": completion, "tokens": tokens}
         row |= {"log_ratio": [0.0] * len(tokens), "reward": round(float(rewards[i]), 5), "kl": 0.0, "length": len(tokens)}
-        row |= {name: None if of is None else round(float(of[i]), 4) for name, of in (("gold_reward", gold), ("naturalness", natural))}
+        for name, of in (("gold_reward", gold), ("naturalness", natural)):
+            row[name] = None if of is None else round(float(of[i]), 4)
         rows.append(row)
     samples = measures.SampleFile(folder.path)
     samples.keep_until(0)
@@ -138,5 +139,5 @@ def told(summary: dict) -> list[str]:
     for name, word in (("gold_reward", "gold reward"), ("naturalness", "naturalness"), ("completion_length", "length")):
         if name in summary:
             lines.append(f"{word:<12} {common.shown(summary[name])}")
-    lines.append(f"EOS rate {summary['eos_rate']:.3f}, distinct-1 {summary['distinct_1']:.3f}, distinct-2 {summary['distinct_2']:.3f}")
+    lines.append("  ".join(f"{name.replace('_', '-')} {summary[name]:.3f}" for name in ("eos_rate", "distinct_1", "distinct_2")))
     return [*summary["notes"], *lines]

@@ -103,7 +103,7 @@ class RunLoop(Loop):
         whole = self._averaged(loss.detach())
         norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm or math.inf)
         if not (math.isfinite(whole.item()) and math.isfinite(norm.item())):
-            what = f"the loss is {whole.item()}" if not math.isfinite(whole.item()) else f"the gradient's length is {norm.item()}"
+            what = f"the gradient's length is {norm.item()}" if math.isfinite(whole.item()) else f"the loss is {whole.item()}"
             raise NotFinite(f"step {self.moment.step + 1}: {what}")
         self.moved = True
         self.optimizer.step()

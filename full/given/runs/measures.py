@@ -151,7 +151,16 @@ def distinct(rows: list[list[int]], n: int) -> float:
     return len(set(grams)) / len(grams) if grams else 0.0
 
 
-def sample_rows(step: int, stage: str, policy: nn.Module, reference: nn.Module | None, prompts: list[list[int]], judge: Judge, config: Any, device: Any) -> list[dict[str, Any]]:  # fmt: skip
+def sample_rows(
+    step: int,
+    stage: str,
+    policy: nn.Module,
+    reference: nn.Module | None,
+    prompts: list[list[int]],
+    judge: Judge,
+    config: Any,
+    device: Any,
+) -> list[dict[str, Any]]:
     """The completions of fixed prompts as rows of samples.jsonl, always drawn with the same numbers."""
     if not prompts:
         return []

@@ -1,4 +1,4 @@
-"""`climb pretrain lm|classifier`: a language model or a sentiment classifier of your own, from any texts, as a Hugging Face directory.
+"""`climb pretrain lm|classifier`: a language model or a classifier of your own, from any texts, as a Hugging Face directory.
 
 What comes out stands in `--out` itself, ready to be named by model= or classifier=; checkpoint/ beside it is what --resume needs.
 """
@@ -32,7 +32,7 @@ ONE_THREAD = False
 class Pretraining:
     """What both kinds can be told: field=value."""
 
-    data: str = setting("reviews", "Texts: built-in reviews, a .json, .jsonl, .csv, .parquet, .txt file (.gz too), a folder, a hub name.")
+    data: str = setting("reviews", "Texts: built-in reviews, a .json, .jsonl, .csv, .parquet or .txt file, a folder, a hub name.")
     text_column: str = setting("text", "Which column holds the texts.")
     train_split: str = setting("train", "Split of the data to train on; of a single file, all rows but a tenth.")
     test_split: str = setting("test", "Split of the data to measure on; of a single file, a tenth of its rows.")

@@ -20,8 +20,8 @@ class Measuring:
     """What is measured, on what, and where."""
 
     model: str = setting("review-lm", "Policy at the start: built-in review-lm, a local directory, or a hub name.")
-    classifier: str = setting("review-sentiment", "Whose P(positive) is the reward: built-in review-sentiment, a directory, a hub name.")
-    data: str = setting("reviews", "Texts: built-in reviews, a .json, .jsonl, .csv, .parquet, .txt file (.gz too), a folder, a hub name.")
+    classifier: str = setting("review-sentiment", "Its P(positive) is the reward: built-in review-sentiment, a directory, a hub name.")
+    data: str = setting("reviews", "Texts: built-in reviews, a .json, .jsonl, .csv, .parquet or .txt file, a folder, a hub name.")
     text_column: str = setting("text", "Which column of the data holds the texts whose beginnings are prompts.")
     train_split: str = setting("train", "Split of the data to train on; of a single file, all rows but the last eval_prompts.")
     test_split: str = setting("test", "Split of the data to measure on; of a single file, its last eval_prompts rows.")
