@@ -197,7 +197,7 @@ class WritesOn(WritingCheck):
         input_ids, attention_mask = exact.left_padded(prompts, PAD)
         asked = {"new_tokens": new_tokens, "eos": eos, "pad": PAD, "training": training, **settings}
         prompts = {"input_ids": input_ids, "attention_mask": attention_mask}
-        return {"weights": exact.louder(weights), "heads": HEADS, **prompts, **asked}
+        return exact.shown({"weights": exact.louder(weights), "heads": HEADS, **prompts, **asked})
 
     def truth(self, weights, heads, input_ids, attention_mask, new_tokens, eos, pad, training, temperature=1.0, top_k=0):
         prompts = exact.without_padding(input_ids, attention_mask)
@@ -310,8 +310,8 @@ class DrawsFromTheModel(WritingCheck):
     def case(self, weights, prompts, temperature, top_k, rng):
         input_ids, attention_mask = exact.left_padded(prompts, self.PAD)
         asked = {"eos": self.EOS, "pad": self.PAD, "temperature": temperature, "top_k": top_k, "count": 160}
-        return {"weights": weights, "heads": HEADS, "input_ids": input_ids, "attention_mask": attention_mask, **asked,
-                "seed": int(rng.integers(2**31))}  # fmt: skip
+        asked |= {"input_ids": input_ids, "attention_mask": attention_mask, "seed": int(rng.integers(2**31))}
+        return {**asked, "heads": HEADS, "weights": weights}
 
     def truth(self, weights, heads, input_ids, attention_mask, eos, pad, temperature, top_k, count, seed):
         prompts = exact.without_padding(input_ids, attention_mask)
@@ -451,7 +451,7 @@ class ProbabilityOfPositive(RefusalCheck):
         else:
             weights = exact.distilbert_weights(rng, len(WORDS), context, len(labels))
         asked = {"labels": labels, "words": WORDS, "texts": texts, "context": context, "padding_side": "right", "training": False}
-        return {"kind": kind, "weights": weights, "heads": HEADS, **asked, **more}
+        return exact.shown({"kind": kind, "weights": weights, "heads": HEADS, **asked, **more})
 
     def truth(self, kind, weights, heads, labels, words, texts, context, padding_side, training):
         if not texts or len(labels) < 2:
@@ -648,7 +648,7 @@ class ScoresWhatWasWritten(WritingCheck):
     def case(weights, prompts, settings, new_tokens):
         input_ids, attention_mask = exact.left_padded(prompts, PAD)
         asked = {"input_ids": input_ids, "attention_mask": attention_mask, "new_tokens": new_tokens, "settings": settings}
-        return {"weights": weights, "heads": HEADS, "words": WORDS, "worth": WORTH, **asked, "spoilt": "none"}
+        return exact.shown({"weights": weights, "heads": HEADS, "words": WORDS, "worth": WORTH, **asked, "spoilt": "none"})
 
     def truth(self, weights, heads, words, input_ids, attention_mask, new_tokens, worth, settings, spoilt):
         if spoilt != "none":
@@ -702,8 +702,8 @@ class RepeatableCheck(Check):
         weights["lm_head.weight"][EOS] = [-30.0, *[0.0] * 7]  # it does not end: 24 tokens agree by chance in one of 10^9 cases
         weights["lm_head.weight"] = weights["lm_head.weight"] * np.where(np.arange(8), 0.3, 1.0)
         texts = ["the film", "plot", "a good film"]
-        yield {"function": self.exercise, "weights": weights, "heads": HEADS, "words": WORDS, "texts": texts, "new_tokens": 8,
-               "seed": int(rng.integers(2**31))}  # fmt: skip
+        asked = {"function": self.exercise, "texts": texts, "new_tokens": 8, "seed": int(rng.integers(2**31))}
+        yield exact.shown({**asked, "heads": HEADS, "words": WORDS, "weights": weights})
 
     def truth(self, **case):
         return {"same seed, same texts": True, "another seed, other texts": True}
@@ -750,8 +750,8 @@ class WholeSplit(WritingCheck):
             rewards = [worth_of(text_of(p + c)) for p, c in zip(prompts, completions)]
             full = any(len(row) == sizes["new_tokens"] and row[-1] == EOS for row in completions)  # ends at the last moment
             if abs(np.mean(rewards[:last] or [9.0]) - np.mean(rewards)) > 1e-3 and (full or len(texts) < 4):
-                return {"weights": weights, "heads": HEADS, "words": WORDS, "texts": texts, "worth": WORTH, "sizes": sizes,
-                        "settings": settings}  # fmt: skip
+                asked = {"texts": texts, "sizes": sizes, "settings": settings}
+                return exact.shown({**asked, "weights": weights, "heads": HEADS, "words": WORDS, "worth": WORTH})
 
     @staticmethod
     def prompts(texts, tokens):

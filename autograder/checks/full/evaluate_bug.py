@@ -43,7 +43,7 @@ class SameNumberInAnyBatch(Check):
             telling = np.std(scores) > 0 and np.mean(moved) != np.mean(scores)
             if exact.LOUD * lead > exact.SURE and min(lengths) < max(lengths) == new_tokens and telling:
                 sizes = {"times": times, "batch_size": batch_size, "new_tokens": new_tokens}
-                return {"weights": exact.louder(weights), "heads": 2, "prompts": prompts, **sizes}
+                return exact.shown({"prompts": prompts, **sizes, "heads": 2, "weights": exact.louder(weights)})
 
     @staticmethod
     def moved(weights, prompt, columns, new_tokens):

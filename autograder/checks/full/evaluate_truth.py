@@ -118,6 +118,12 @@ def written(weights, heads, prompts, new_tokens, eos):
     return completions, lead
 
 
+def shown(case):
+    """The case with what is hard to read at its end: messages show a case from its beginning."""
+    last = ("heads", "words", "worth", "weights")
+    return {name: case[name] for name in [*(name for name in case if name not in last), *(name for name in last if name in case)]}
+
+
 def left_padded(prompts, pad):
     """(input_ids, attention_mask) of prompts that are lists."""
     columns = max(map(len, prompts))
