@@ -174,13 +174,13 @@ def learn(world, steps=STEPS, **settings):
     return loop
 
 
-def measure(world):
-    """All runs of the text, by name."""
-    found = {"places": where_places_lead(world), "run": learn(world, alpha=ALPHA)}
+def runs(world):
+    """All runs from samples of the text, by name."""
+    found = {"run": learn(world, alpha=ALPHA), "no penalty": learn(world, alpha=0.0)}
     for alpha in STARTS:
         found[f"steered from {alpha:g}"] = learn(world, alpha=alpha, target_kl=1.0, horizon=1500.0)
-    found["no penalty"] = learn(world, alpha=0.0)
     return found
+
 
 
 # numbers
@@ -285,11 +285,16 @@ def frontier_numbers(world):
     return found
 
 
-def measured_numbers(found):
+def trained_numbers(trained):
     numbers = {}
-    for place, end in found["places"].items():
+    for place, end in trained.items():
         values = f"{end['tv']:.4f} | {end['kl']:.3f} | {end['reward']:.3f} | {end['reward'] - ALPHA * end['kl']:.4f}"
         numbers[f"trained: {place}"] = f"| {place} | {values} |"
+    return numbers
+
+
+def run_numbers(found):
+    numbers = {}
     exact = found["run"].exact
     for step in (0, 10, 30, 60, STEPS):
         line = exact[step]
@@ -433,8 +438,8 @@ def main():
     save(draw_frontier(world), "frontier")
     save(draw_bug(bug), "bug")
     if "--quick" not in sys.argv:
-        found = measure(world)
-        numbers |= measured_numbers(found)
+        found = runs(world)
+        numbers |= trained_numbers(where_places_lead(world)) | run_numbers(found)
         save(draw_distance(found), "distance")
         save(draw_steering(found), "steering")
     for name, text in numbers.items():
