@@ -8,6 +8,7 @@
 
 import json
 import sys
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -56,6 +57,15 @@ class Exact:
         self.mask = self.listed.mask
         self.attention = torch.cat([torch.ones_like(before), self.mask.long()], dim=1)
         self.logits = self.policy(input_ids=self.tokens).logits  # (N, L, V)
+
+    @cached_property
+    def scores(self):
+        """grad log pi(y) of every completion, (N, parameters): many at a time, which `listed.scores()` does one by one."""
+        log_probs, parameters, found = self.listed.log_probs(), list(self.policy.parameters()), []
+        for rows in torch.eye(len(self.listed), dtype=torch.float64).split(101):
+            parts = torch.autograd.grad(log_probs, parameters, rows, retain_graph=True, is_grads_batched=True)
+            found.append(torch.cat([part.flatten(1) for part in parts], dim=1))
+        return torch.cat(found)
 
     def gradient(self, weights, log_probs):
         """sum over completions of weight times grad of the row's summed log-probability, as one vector."""
@@ -142,7 +152,7 @@ def direction_numbers(found):
 
 def variances(found):
     """{estimator: trace of the covariance of its gradient from 32 rows, over the squared length of the true one}. Exact."""
-    scores = found.listed.scores()  # (N, parameters)
+    scores = found.scores
     p, r, squares = found.probs, found.reward, (scores**2).sum(1)
     true = (p * r) @ scores
     size = float(true @ true)
