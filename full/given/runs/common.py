@@ -63,8 +63,9 @@ def laid_out(config: Any, folder: Any, progress: Progress, resume: bool) -> Benc
     for model in (policy, reference, judge.classifier):
         accelerator.prepare_model(model, evaluation_mode=True)  # device and precision; the loop itself averages gradients
     reference.requires_grad_(False)
-    folder.keep_metrics([row for row in folder.metrics() if row["step"] <= moment.step])
-    measures.SampleFile(folder.path).keep_until(moment.step)
+    if accelerator.is_main_process:
+        folder.keep_metrics([row for row in folder.metrics() if row["step"] <= moment.step])
+        measures.SampleFile(folder.path).keep_until(moment.step)
     return Bench(config, folder, progress, accelerator, moment, state, policy, reference, judge, eval_prompts, notes)
 
 

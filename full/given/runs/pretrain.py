@@ -127,7 +127,8 @@ def run(kind: str, config: Any, folder: Any, progress: common.Progress, resume: 
     )
     if state is not None:
         optimizer.load_state_dict(state)
-    folder.keep_metrics([row for row in folder.metrics() if row["step"] <= moment.step])
+    if accelerator.is_main_process:
+        folder.keep_metrics([row for row in folder.metrics() if row["step"] <= moment.step])
     order = Order(rows, config.batch_size, config.epochs, config.steps, config.seed, config.data)
     if config.trackers:
         accelerator.init_trackers("climb", config=dict(vars(config)))
