@@ -98,7 +98,7 @@ def train_dpo(
         optimizer.step()
         chosen, rejected = log_probs.detach().chunk(2)
         accuracy = ((1 + margin.detach().sign()) / 2).mean()
-        after_update({"loss": float(loss), "accuracy": float(accuracy), "chosen": float(chosen.mean()),
+        after_update({"loss": loss.item(), "accuracy": float(accuracy), "chosen": float(chosen.mean()),
                       "rejected": float(rejected.mean())})  # fmt: skip
 
 

@@ -208,26 +208,25 @@ def test_training_leaves_dropout_off_and_starts_at_log_2(film):
 
 @pytest.mark.slow
 def test_on_a_gpt2_of_four_tokens_training_reaches_the_optimum():
-    """All 64 completions of three tokens, odds of 2 to 1, in a data set of exactly the expected choices: TV to pi* below 0.02."""
-    torch.manual_seed(11)
+    """All 64 completions of three tokens, odds of 3 to 1, in a data set of exactly the expected choices: TV to pi* below 0.02."""
     reference = small_gpt2(4, seed=11).requires_grad_(False)
     lm, beta = EnumerableLM(reference, 4, 3, prompt=(0,)), 0.5
-    reward = lm.rewards(lambda tokens: math.log(2) if tokens.count(3) >= 2 else 0.0)
+    reward = math.log(3) * lm.rewards(lambda tokens: float(tokens.count(3) >= 2))
     good, others = (reward > 0).nonzero().flatten().tolist(), (reward == 0).nonzero().flatten().tolist()
     choices = []
     for turn, other in enumerate(others):
         for one in (good[turn % len(good)], good[(turn + 1) % len(good)]):
-            choices += [(one, other), (one, other), (other, one)]
+            choices += 3 * [(one, other)] + [(other, one)]
     places = torch.tensor(choices).T.flatten()
     tokens, mask, lengths = all_completions(lm, (0,))
     pairs = Pairs(tokens[places], mask[places], lengths[places])
     pairs = dataclasses.replace(pairs, ref_log_probs=dpo.reference_log_probs(reference, pairs))
     policy = copy.deepcopy(reference).requires_grad_(True)
-    optimizer, updates = torch.optim.Adam(policy.parameters(), lr=0.02), 250
+    optimizer, updates = torch.optim.Adam(policy.parameters(), lr=0.03), 300
 
     def batches():
         for update in range(updates):
-            optimizer.param_groups[0]["lr"] = 0.02 * (1 - update / updates)
+            optimizer.param_groups[0]["lr"] = 0.03 * (1 - update / updates)
             yield pairs
 
     mine, target = EnumerableLM(policy, 4, 3, prompt=(0,)), lm.optimum(reward, beta)
