@@ -62,6 +62,7 @@ class World:
     def __init__(self):
         self.model = gpt2().requires_grad_(False)
         self.reference = EnumerableLM(self.model, VOCABULARY, LENGTH)
+        self.rows = self.reference.next_token_log_probs()
         self.rewards = RARE[self.reference.sequences].sum(1)
         self.target = self.reference.optimum(self.rewards, ALPHA)
 
@@ -90,25 +91,29 @@ class World:
 # which place has which gradient
 
 
+# of the tokens' log-probabilities and log-ratios, and of the divergence over the whole vocabulary at each: (64, 3) each
 PLACES = {
-    "k1 in the reward": lambda policy, log_p, ratio, tokens, full: ratio.sum(1).detach() * log_p.sum(1),
-    "k2 of the completion, in the loss": lambda policy, log_p, ratio, tokens, full: ratio.sum(1) ** 2 / 2,
-    "full vocabulary on sampled prefixes, in the loss": lambda policy, log_p, ratio, tokens, full: full.sum(1),
-    "k2 of each token, in the loss": lambda policy, log_p, ratio, tokens, full: (ratio**2 / 2).sum(1),
-    "k3 of each token, in the loss": lambda policy, log_p, ratio, tokens, full: (torch.expm1(-ratio) + ratio).sum(1),
-    "k3 in the reward": lambda policy, log_p, ratio, tokens, full: (torch.expm1(-ratio) + ratio).sum(1).detach() * log_p.sum(1),
-    "k1 in the loss": lambda policy, log_p, ratio, tokens, full: ratio.sum(1),
+    "k1 in the reward": lambda log_p, ratio, full: ratio.sum(1).detach() * log_p.sum(1),
+    "k2 of the completion, in the loss": lambda log_p, ratio, full: ratio.sum(1) ** 2 / 2,
+    "full vocabulary on sampled prefixes, in the loss": lambda log_p, ratio, full: full.sum(1),
+    "k2 of each token, in the loss": lambda log_p, ratio, full: (ratio**2 / 2).sum(1),
+    "k3 of each token, in the loss": lambda log_p, ratio, full: (torch.expm1(-ratio) + ratio).sum(1),
+    "k3 in the reward": lambda log_p, ratio, full: (torch.expm1(-ratio) + ratio).sum(1).detach() * log_p.sum(1),
+    "k1 in the loss": lambda log_p, ratio, full: ratio.sum(1),
 }
 
 
-def losses_of(world, policy, place):
+def losses_of(world, policy, place, rows=None):
     """The loss that each of the 64 completions gives if it is the one sampled, whose gradient is to be that of the KL."""
-    log_p = policy.token_log_probs()
-    ratio = log_p - world.reference.token_log_probs().detach()
-    full = kl_control.compute_kl_divergence(
-        policy.next_token_log_probs(), world.reference.next_token_log_probs().detach(), policy.mask
-    )
-    return PLACES[place](policy, log_p, ratio, policy.sequences, full)
+    rows = policy.next_token_log_probs() if rows is None else rows
+    log_p, log_q = (picked(of, policy) for of in (rows, world.rows))
+    full = kl_control.compute_kl_divergence(rows, world.rows, policy.mask)
+    return PLACES[place](log_p, log_p - log_q, full)
+
+
+def picked(rows, policy):
+    """The log-probabilities of the tokens that came: (64, 3, 4) -> (64, 3)."""
+    return rows.gather(-1, policy.sequences.unsqueeze(-1)).squeeze(-1)
 
 
 def expected_gradient(policy, losses):
@@ -134,9 +139,11 @@ def where_places_lead(world, steps=400, learning_rate=5e-3):
         policy, optimizer = world.listed(model), torch.optim.Adam(model.parameters(), lr=learning_rate)
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.01, steps)
         for _ in range(steps):
-            losses = -world.rewards * policy.log_probs() + ALPHA * losses_of(world, policy, place)
+            rows = policy.next_token_log_probs()  # the model is asked once a step
+            log_p = picked(rows, policy).sum(1)
+            losses = -world.rewards * log_p + ALPHA * losses_of(world, policy, place, rows)
             optimizer.zero_grad()
-            (policy.probs().detach() * losses).sum().backward()
+            (log_p.detach().exp() * losses).sum().backward()
             optimizer.step()
             schedule.step()
         found[place] = world.measure(policy)
