@@ -299,10 +299,11 @@ class DrawsFromTheModel(WritingCheck):
 
     def clear(self, rng, prompts):
         """Weights by which the prompts differ, no first token is sure, and the likeliest is another one in some row."""
+        weights = exact.gpt2_weights(rng, 4)
+        hidden = np.stack([exact.gpt2_hidden(weights, HEADS, np.array(prompt))[-1] for prompt in prompts])
         while True:
-            weights = exact.gpt2_weights(rng, 4)
-            weights["lm_head.weight"] = 0.6 * np.concatenate([np.zeros((4, 1)), weights["lm_head.weight"][:, 1:]], axis=1)
-            rows = np.stack([exact.softmax(exact.next_logits(weights, HEADS, prompt)) for prompt in prompts])
+            weights["lm_head.weight"] = 0.6 * rng.normal(size=(4, 8)) * (np.arange(8) > 0)
+            rows = exact.softmax(hidden @ weights["lm_head.weight"].T)
             if rows.min() > 0.08 and rows.max() < 0.7 and len(set(rows.argmax(axis=1))) > 1:
                 if min(np.abs(np.diff(np.sort(rows, axis=1), axis=1)).min(), np.abs(rows[0] - rows[1]).max()) > 0.02:
                     return weights
@@ -749,7 +750,7 @@ class WholeSplit(WritingCheck):
             completions, _ = exact.written(weights, HEADS, prompts, sizes["new_tokens"], EOS)
             rewards = [worth_of(text_of(p + c)) for p, c in zip(prompts, completions)]
             full = any(len(row) == sizes["new_tokens"] and row[-1] == EOS for row in completions)  # ends at the last moment
-            if abs(np.mean(rewards[:last] or [9.0]) - np.mean(rewards)) > 1e-3 and (full or len(texts) < 4):
+            if abs(np.mean(rewards[:last] or [9.0]) - np.mean(rewards)) > 1e-3 and (full or len(texts) < 7):
                 asked = {"texts": texts, "sizes": sizes, "settings": settings}
                 return exact.shown({**asked, "weights": weights, "heads": HEADS, "words": WORDS, "worth": WORTH})
 
