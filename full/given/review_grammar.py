@@ -1,8 +1,9 @@
 """Sentences of film reviews as they are written down in `review_text/`: read, and filled in.
 
-A line is `tone: words`. Tones: `0` neutral, `+` praise, `-` blame, `>` and `<` mild praise and blame; `+-` and `><` are one sentence
-for both. `{name}` stands for one of a slot's alternatives, `(one|two|)` for one written on the spot, `{~name}` for one of `name+` in
-praise and of `name-` in blame (`name>` and `name<` in mild ones). `a` becomes `an` where it must, first words become capital.
+A line is `tone: words`. Tones: `0` neutral, `+` praise, `-` blame, `>` and `<` mild praise and blame; `+-` and `><` are one
+sentence for both. `{name}` stands for one of a slot's alternatives, `(one|two|)` for one written on the spot, `{~name}` for one
+of `name+` in praise and of `name-` in blame (`name>` and `name<` in mild ones). `a` becomes `an` where it must, first words
+become capital.
 """
 
 from __future__ import annotations
@@ -109,6 +110,8 @@ class _Reader:
             self.at += 1
             if piece == "(":
                 choice = Choice(self.options())
+                if self.at == len(self.pieces):
+                    raise ValueError(f"{self.text}: a bracket that is not closed")
                 if any("~" in piece for piece in self.pieces[place : self.at]):
                     raise ValueError(f"{self.text}: what differs by tone stands outside brackets")
                 self.at += 1  # the bracket that closes
@@ -185,7 +188,7 @@ def written(words: list[str]) -> list[str]:
 
 
 def draw(parts: list, rng, kept: dict[int, list[str]] | None = None) -> list[str]:
-    """Words for a sequence. kept: what was drawn for toneless choices before, by the choice's identity; used again, and added to."""
+    """Words for a sequence. kept: what was drawn for toneless choices, by the choice's identity: used again, and added to."""
     words: list[str] = []
     for part in parts:
         if isinstance(part, str):

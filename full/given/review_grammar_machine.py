@@ -1,7 +1,7 @@
 """The grammar as a weighted finite-state machine, and what is computed on it: visits, draws, forward probabilities.
 
-A state is a place in a sentence or between two; an arc carries a word and takes the machine to the next state. All that depends on
-the review's sentiment is which sentence is begun, so an arc's probability has one entry for each sentiment.
+A state is a place in a sentence or between two; an arc carries a word and takes the machine to the next state. All that depends
+on the review's sentiment is which sentence is begun, so an arc's probability has one entry for each sentiment.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Sequence
 
 import numpy as np
+from scipy import sparse
 
 from .review_grammar import Choice
 
@@ -17,10 +18,11 @@ START, END = 0, 1
 
 
 class Builder:
-    """Collects states and arcs."""
+    """Collects states and arcs. Probabilities are arrays, one entry for each sentiment."""
 
-    def __init__(self) -> None:
+    def __init__(self, sentiments: int) -> None:
         self.states = 2
+        self.sure = np.ones(sentiments)
         self.arcs: list[tuple[int, str, int, np.ndarray]] = []
 
     def state(self) -> int:
@@ -42,7 +44,7 @@ class Builder:
     def _word(self, word, origins, goal):
         for state, weight in origins.items():
             self.arcs.append((state, word, goal, weight))
-        return {goal: np.ones(1)}
+        return {goal: self.sure}
 
     def _choice(self, choice: Choice, origins, goal):
         """All alternatives end at `goal`; an empty one leaves its share at the origins."""
@@ -50,11 +52,11 @@ class Builder:
         for weight, sequence in choice.options:
             scaled = {state: share * weight for state, share in origins.items()}
             for state, share in (self._sequence(sequence, scaled, goal) if sequence else scaled).items():
-                after[state] = np.ones(1) if state == goal else after.get(state, 0.0) + share
+                after[state] = self.sure if state == goal else after.get(state, 0.0) + share
         return after
 
-    def machine(self, sentiments: int) -> Machine:
-        return Machine(self.states, self.arcs, sentiments)
+    def machine(self) -> Machine:
+        return Machine(self.states, self.arcs)
 
 
 class Machine:
@@ -63,12 +65,14 @@ class Machine:
     States are numbered; 0 is where reviews begin and 1 where they have ended. The machine has no cycles.
     """
 
-    def __init__(self, states: int, arcs: Sequence[tuple[int, str, int, np.ndarray]], sentiments: int) -> None:
-        self.states, self.sentiments = states, sentiments
-        self.vocabulary = sorted({word for _, word, _, _ in arcs})
+    def __init__(self, states: int, arcs: Sequence[tuple[int, str, int, np.ndarray]]) -> None:
+        origins, words, goals, weights = zip(*arcs)
+        self.vocabulary = sorted(set(words))
         self.number = {word: n for n, word in enumerate(self.vocabulary)}
-        origin, word, target = (np.array(column) for column in zip(*((o, self.number[w], t) for o, w, t, _ in arcs)))
-        probs = np.stack([np.broadcast_to(p, sentiments) for _, _, _, p in arcs]).astype(np.float64)
+        origin, target = np.array(origins), np.array(goals)
+        word = np.array([self.number[word] for word in words])
+        probs = np.concatenate(weights).reshape(len(arcs), -1)
+        self.states, self.sentiments = states, probs.shape[1]
         order = np.lexsort((target, word, origin))
         self.origin, self.word, self.target, self.probs = origin[order], word[order], target[order], probs[order]
         self.key = self.origin * len(self.vocabulary) + self.word  # sorted
@@ -162,8 +166,8 @@ class Machine:
     def forward(self, texts: Sequence[np.ndarray], slip: float = 0.0) -> np.ndarray:
         """log p(the first t words | sentiment), (texts, longest + 1, sentiments); after a text's end its last value.
 
-        texts: word numbers; any other number stands for a word that is not in the vocabulary. With `slip` in (0, 1) every word is a
-        slip with this probability: uniform over the vocabulary, the state after it drawn as `lost` says.
+        texts: word numbers; any other number stands for a word that is not in the vocabulary. With `slip` in (0, 1) every word
+        is a slip with this probability: uniform over the vocabulary, the state after it drawn as `lost` says.
         """
         rows, words, longest = len(texts), len(self.vocabulary), max(map(len, texts), default=0)
         table = np.full((rows, longest), -1)
@@ -174,7 +178,8 @@ class Machine:
         logs = np.zeros((rows, longest + 1, self.sentiments))
         who, state, mass = np.arange(rows), np.full(rows, START), np.ones((rows, self.sentiments))  # what holds to the grammar
         total, offset = mass.copy(), np.zeros((rows, 1))
-        slipped = earlier = fresh = np.zeros((rows, self.sentiments))  # by the last word; by the one before; `earlier` with a right word since
+        # Lost by the last word; by the word before it; of those, what wrote the last word.
+        slipped = earlier = fresh = np.zeros((rows, self.sentiments))
         for t in range(longest):
             word = table[:, t]
             who, state, mass = self._stepped(who, state, mass * (1 - slip), np.where(known[:, t], word, -1))
@@ -192,11 +197,34 @@ class Machine:
             total = slipped + fresh + np.stack([np.bincount(who, m, rows) for m in mass.T], axis=1)
             scale = total.max(axis=1, keepdims=True)
             scale[scale == 0] = 1.0
-            mass, total, earlier, slipped, fresh = mass / scale[who], total / scale, earlier / scale, slipped / scale, fresh / scale
+            mass, total = mass / scale[who], total / scale
+            earlier, slipped, fresh = earlier / scale, slipped / scale, fresh / scale
             offset = offset + np.log(scale)
             with np.errstate(divide="ignore"):
                 logs[:, t + 1] = np.where(going[:, t : t + 1], offset + np.log(total), logs[:, t])
         return logs
+
+    def next_words(self, texts: Sequence[np.ndarray]) -> sparse.csr_matrix:
+        """p(next word | the first t words) of texts that the grammar writes: a sparse matrix, (texts x (longest + 1), vocabulary).
+
+        Row `text * (longest + 1) + t` holds it for t words of a text; nothing where the text is shorter than that.
+        """
+        rows, longest = len(texts), max(map(len, texts), default=0)
+        table = np.full((rows, longest), -1)
+        for row, text in enumerate(texts):
+            table[row, : len(text)] = text
+        who, state, mass = np.arange(rows), np.full(rows, START), np.tile(self.prior, (rows, 1))
+        seen = []
+        for t in range(longest + 1):
+            total = np.bincount(who, mass.sum(1), rows)[who]
+            seen.append((who * (longest + 1) + t, state, mass / total[:, None]))
+            if t < longest:
+                who, state, mass = self._merged(*self._stepped(who, state, mass, table[:, t]))
+        place, state, mass = (np.concatenate(column) for column in zip(*seen))
+        shape, size = (rows * (longest + 1), self.states), (self.states, len(self.vocabulary))
+        reached = [sparse.csr_matrix((m, (place, state)), shape) for m in mass.T]
+        writes = [sparse.csr_matrix((p, (self.origin, self.word)), size) for p in self.probs.T]
+        return sum(here @ word for here, word in zip(reached, writes))
 
     def _stepped(self, who, state, mass, word):
         """The forward masses one word on. word: of each row, -1 where there is no arc to take."""

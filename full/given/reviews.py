@@ -9,10 +9,10 @@
     reviews.gold_reward([drawn[0].text])                 # P(positive | text), exact
     reviews.entropy_rate()                               # nats a token: no language model can do better
 
-A review has a sentiment: positive, negative or mixed. It is a chain of three to six sentences, each of the next section (opening, cast,
-story, craft, viewing, closing; the middle ones may be left out). Each sentence draws a tone given the sentiment, then one of the patterns
-of its section and tone, then the words for the pattern's slots. A review's words tell which patterns were used, so its sentences' tones
-are all that is known of its sentiment.
+A review has a sentiment: positive, negative or mixed. It is a chain of three to six sentences, each of the next section
+(opening, cast, story, craft, viewing, closing; the middle ones may be left out). Each sentence draws a tone given the
+sentiment, then one of the patterns of its section and tone, then the words for the pattern's slots. A review's words tell which
+patterns were used, so its sentences' tones are all that is known of its sentiment.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def world() -> World:
 
 @dataclass(frozen=True)
 class Review:
-    """One drawn review. tokens: its words, without the end token. label: 1 for positive, 0 for negative, a fair coin for mixed."""
+    """One drawn review. tokens: without the end token. label: 1 for positive, 0 for negative, a fair coin for mixed."""
 
     text: str
     tokens: list[str]
@@ -90,24 +90,23 @@ class World:
         self.machine.prior = self.prior
 
     def _compiled(self):
-        builder = Builder()
+        builder = Builder(len(SENTIMENTS))
         ends = {name: builder.state() for name in self.sentences}  # the place behind a section's sentence
         origins = {name: {} for name in self.sentences}
-        origins[next(iter(self.sentences))][START] = 1.0
+        origins[next(iter(self.sentences))][START] = builder.sure
         for name, following in self.chain.items():
             for after, share in following.items():
                 origins[after][ends[name]] = share
             if not following:
-                builder.add([EOS], {ends[name]: np.ones(1)}, END)
+                builder.add([EOS], {ends[name]: builder.sure}, END)
         for name, patterns in self.sentences.items():
             table = np.array([self.tones[name][sentiment] for sentiment in SENTIMENTS])  # (sentiments, tones)
             for pattern in patterns:
                 of_tone = sum(other.tone == pattern.tone for other in patterns)
                 weight = table[:, TONES.index(pattern.tone)] / of_tone
-                builder.add(
-                    polished(pattern.parts, first=True), {state: share * weight for state, share in origins[name].items()}, ends[name]
-                )
-        return builder.machine(len(SENTIMENTS))
+                begun = {state: share * weight for state, share in origins[name].items()}
+                builder.add(polished(pattern.parts, first=True), begun, ends[name])
+        return builder.machine()
 
     # What can be drawn
 
@@ -130,7 +129,7 @@ class World:
     def prompts(self, count: int, tokens: int, seed: int) -> list[str]:
         """Beginnings of reviews, of exactly that many tokens. Reviews that are not longer than that are passed over."""
         found: list[str] = []
-        for turn in range(1000):
+        for turn in range(100):
             drawn = self.sample(count, seed=_turned(seed, turn))
             found += [text_of(review.tokens[:tokens]) for review in drawn if len(review.tokens) > tokens]
             if len(found) >= count:
@@ -140,10 +139,11 @@ class World:
     def pairs(self, count: int, tokens: int, seed: int) -> list[dict]:
         """Parallel reviews of opposite sentiment: {"prompt", "positive_completion", "negative_completion"}.
 
-        The rule: a chain of sections is drawn as for a review, and for each section whether its sentence is neutral, as for a positive
-        review. A neutral sentence is the same in both. Else a line that has a sentence for either tone is drawn (`+-` or `><`, by the
-        tones' shares), and both sentences are filled in: what does not depend on the tone is drawn once for both, the rest apart. Kept
-        is what agrees in the first `tokens` tokens and differs after them; they are the prompt. Both end with the end of the review.
+        The rule: a chain of sections is drawn as for a review, and for each section whether its sentence is neutral, as
+        for a positive review. A neutral sentence is the same in both. Else a line that has a sentence for either tone
+        is drawn (`+-` or `><`, by the tones' shares), and both sentences are filled in: what does not depend on the
+        tone is drawn once for both, the rest apart. Kept is what agrees in the first `tokens` tokens and differs after
+        them; they are the prompt. Both end with the end of the review.
         """
         rng = np.random.default_rng(seed)
         found: list[dict] = []
@@ -190,7 +190,8 @@ class World:
         return np.array([self.machine.number.get(token, len(self.vocabulary)) for token in tokens], dtype=np.int64)
 
     def log_likelihood(self, texts: Iterable[str | Sequence[str]], prefix: bool = False) -> np.ndarray:
-        """log p(review) of each text, (texts,), the end token counted; with `prefix`, log of the probability that a review begins so.
+        """log p(review) of each text, (texts,), the end token counted; with `prefix`, log of the probability that a
+        review begins so.
 
         -inf where the grammar does not write it.
         """
@@ -203,10 +204,11 @@ class World:
     def naturalness(self, texts: Iterable[str | Sequence[str]], after: int | Sequence[int] = 0) -> np.ndarray:
         """How natural each text is, (texts,): log p(text) / its tokens, for any text at all, as one that may go on.
 
-        after: tokens of the prompt (one number, or one for each text), which are conditioned on and not counted. A text with no token
-        after its prompt is counted as ended there. The grammar is smoothed: with probability SLIP a token is a slip, uniform over the
-        vocabulary, and the writer goes on at a place drawn by how often each is visited, whatever the review's sentiment. A word that
-        the vocabulary does not have is a slip. An `<eos>` in the text counts as a token.
+        after: tokens of the prompt (one number, or one for each text), which are conditioned on and not counted. A text
+        with no token after its prompt is counted as ended there. The grammar is smoothed: with probability SLIP a token
+        is a slip, uniform over the vocabulary, and the writer goes on at a place drawn by how often each is visited,
+        whatever the review's sentiment. A word that the vocabulary does not have is a slip. An `<eos>` in the text
+        counts as a token.
         """
         numbers = [self.numbers(text) for text in texts]
         start = np.broadcast_to(np.asarray(after, dtype=np.int64), len(numbers))
@@ -219,9 +221,11 @@ class World:
         return (logs[:, -1] - logs[np.arange(len(numbers)), start]) / (length - start)
 
     def gold_reward(self, texts: Iterable[str | Sequence[str]]) -> np.ndarray:
-        """P(positive | the text so far), (texts,), a mixed review counted as half of one: the exact posterior in the smoothed grammar.
+        """P(positive | the text so far), (texts,), a mixed review counted as half of one: the exact posterior in the
+        smoothed grammar.
 
-        After a slip the writer is in the middle of any sentence, whatever the sentiment: only whole sentences tell something again.
+        After a slip the writer is in the middle of any sentence, whatever the sentiment: only whole sentences tell
+        something again.
         """
         with_prior = self.machine.forward([self.numbers(text) for text in texts], SLIP)[:, -1] + np.log(self.prior)
         posterior = np.exp(with_prior - np.logaddexp.reduce(with_prior, axis=1, keepdims=True))
@@ -241,8 +245,9 @@ class World:
     def review_entropy(self) -> float:
         """H(review) in nats = H(sentiment) + H(path | sentiment) - H(sentiment | review).
 
-        A review of this grammar is written in one way only given its sentiment (a test goes through all pairs of paths), so that its
-        entropy given the sentiment is its path's. What a review says of its sentiment are its sentences' tones.
+        A review of this grammar is written in one way only given its sentiment (a test goes through all pairs of
+        paths), so that its entropy given the sentiment is its path's. What a review says of its sentiment are its
+        sentences' tones.
         """
         paths = float(self.machine.path_entropy() @ self.prior)
         return paths + float(-(self.prior * np.log(self.prior)).sum()) - self.sentiment_entropy
@@ -272,7 +277,7 @@ class World:
         return float(-(joint * logs).sum())
 
     def entropy_rate(self) -> float:
-        """Nats a token: H(review) / expected tokens, the end token counted. The least cross entropy a token that a model can have."""
+        """Nats a token: H(review) / expected tokens, the end token counted. No model can have a lower cross entropy."""
         return self.review_entropy / self.mean_length
 
 

@@ -1,0 +1,58 @@
+"""`climb build-world`: the built-in models, made from nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    app.command("build-world")(build_world)
+
+
+def build_world(
+    out: Path = typer.Option(Path("runs") / "world", "--out", metavar="DIR", help="Folder for the models and figures.json."),
+) -> None:
+    """Train the built-in models from nothing, as the shipped ones were, and print their figures. Takes some minutes."""
+    from rich.console import Console
+
+    from autograder import interrupts
+    from autograder.cli import UsageProblem
+    from autograder.sandbox import compiler
+
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageProblem(f"--out: {out} exists and is not an empty folder; name another one")
+    console = Console()
+    with interrupts.not_lost():
+        compiler.postpone()
+        from full.given import build_world as maker
+        from full.given.world_figures import told
+
+        import transformers.models.distilbert.modeling_distilbert  # noqa: F401  (a Ctrl-C while libraries load is heard)
+        import transformers.models.gpt2.modeling_gpt2  # noqa: F401
+    with progress_bar(console) as bar:
+        tasks: dict[str, int] = {}
+
+        def progress(what: str, done: int, total: int, said: str) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total, said=said)
+            bar.update(tasks[what], completed=done, said=said)
+
+        figures = maker.build(out, progress)
+    for line in told(figures):
+        console.print(line, highlight=False, soft_wrap=True)
+    console.print(f"{out}: review-lm, review-sentiment, figures.json", soft_wrap=True)
+
+
+def progress_bar(console):
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description:<16}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[said]}", markup=False),
+        console=console,
+    )
