@@ -284,6 +284,10 @@ def test_the_reward_of_the_best_policy_rises_with_its_kl_and_ever_more_slowly(fi
     rewards, kls = (np.array(column) for column in list(zip(*grid))[:2])
     slopes = np.diff(rewards) / np.diff(kls)
     assert (np.diff(rewards) > 0).all() and (np.diff(kls) > 0).all() and (np.diff(slopes) < 0).all()
+    for worth in (figures.RARE, figures.COMMON):  # "the first tenth of a nat buys more reward than the last whole one"
+        grid = np.array([figures.optimum(world, alpha, worth)[:2] for alpha in np.geomspace(100, 0.02, 400)])
+        at = np.interp([0.1, grid[-1, 1] - 1], grid[:, 1], grid[:, 0])
+        assert at[0] - grid[0, 0] > grid[-1, 0] - at[1]
 
 
 # 10.9
