@@ -666,18 +666,21 @@ class Learns(Check):
         return {"expected reward at least": 0.9}
 
     def judge(self, got, expected, weights, target, **case):
-        found = [self.expected_reward(end, target) for end in np.asarray(got["weights"], dtype=np.float64)]
-        if len(found) == len(weights) and all(value >= expected["expected reward at least"] for value in found):
+        ends = np.asarray(got["weights"], dtype=np.float64)
+        sound = ends.shape == weights.shape and np.isfinite(ends).all()
+        found = [self.expected_reward(end, target) for end in ends] if sound else []
+        if found and all(value >= expected["expected reward at least"] for value in found):
             return None
-        shown = ", ".join(number(value) for value in found)
-        return f"`weights`: E[reward] is {shown} after training; REINFORCE is above {expected['expected reward at least']} every "
-        "time"
+        shown = ", ".join(map(number, found)) or "not to be had from these weights"
+        least = expected["expected reward at least"]
+        return f"`weights`: E[reward] is {shown} after training; REINFORCE is above {least} every time"
 
     def expected_reward(self, weights, target):
-        """The mean share of tokens that are the target, over all 64 sequences."""
-        from .reinforce_truth import enumerated, parameters
+        """The mean share of tokens that are the target, over all 64 sequences. It stands in a student's copy too."""
+        import torch
 
-        if weights.shape != (parameters(**self.sizes),) or not np.isfinite(weights).all():
-            return -np.inf
-        listed, _, _ = enumerated(self.sizes, weights, np.array([1]), 3, None)
+        from autograder.probes.full.reinforce import language_model
+        from toy.given.enumerable import EnumerableLM
+
+        listed = EnumerableLM(language_model(self.sizes, torch.as_tensor(weights)), self.sizes["vocab_size"], 3, prompt=[1])
         return listed.expected(listed.rewards(lambda said: said.count(target) / 3)).item()
