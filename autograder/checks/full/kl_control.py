@@ -441,12 +441,11 @@ def sentences(rng, steps, prompts, group, columns, time, vocabulary, policy=None
     """
     tokens = rng.integers(1, vocabulary, size=(steps, prompts, columns + time)).repeat(group, axis=1)
     tokens[..., columns:] = rng.integers(1, vocabulary, size=(*tokens.shape[:2], time))
+    empty = rng.integers(min(1, columns - 1), columns, size=(steps, prompts))
+    empty[:, 0] = 0
     attention = np.ones(tokens.shape, dtype=int)
     for at in product(range(steps), range(prompts * group)):
-        empty = 0 if at[1] < group else int(rng.integers(columns)) if at[1] % group == 0 else empty  # noqa: F821
-        if at[1] // group and at[1] % group == 0:
-            empty = max(empty, columns > 1)
-        attention[at][:empty] = 0
+        attention[at][: empty[at[0], at[1] // group]] = 0
         for t in range(columns, columns + time):
             if top_k:
                 table, places = policy
