@@ -2,8 +2,10 @@
 
     python lessons/11-dpo/figures.py             from measured.json: seconds
     python lessons/11-dpo/figures.py --measure   trains everything again and writes measured.json: some minutes on two cores
+    python lessons/11-dpo/figures.py --reviews   the runs of section 11.11 again, which writes run.json: some minutes
 """
 
+import copy
 import dataclasses
 import json
 import math
@@ -24,7 +26,7 @@ except ModuleNotFoundError:  # a student's copy has no solutions: it draws with 
     from full import dpo
 
 HERE = Path(__file__).resolve().parent
-STORE = HERE / "measured.json"
+STORE, REVIEWS = HERE / "measured.json", HERE / "run.json"
 BETAS = (0.25, 0.5, 1.0, 2.0)
 UPDATES = 300
 RATE = 0.02
@@ -290,6 +292,59 @@ def measure(film):
     return found
 
 
+REVIEW_RUNS = {  # of section 11.11: the loss, beta, and the learning rate
+    "dpo": ("dpo", 0.1, 3e-5),
+    "dpo, too fast": ("dpo", 0.1, 3e-4),
+    "dpo, beta 1": ("dpo", 1.0, 1e-4),
+    "ipo": ("ipo", 0.1, 1e-4),
+}
+
+
+def review_runs(steps=50, pairs=32, every=10):
+    """DPO on parallel reviews with the built-in models: what is logged, and what the policy writes after 128 fixed prompts."""
+    from full.given import data, models
+    from full.given.rollout import rollout
+    from full.given.scoring import completion_log_probs
+
+    policy, tokenizer = models.load_policy("review-lm")
+    classifier, its_tokenizer = models.load_classifier("review-sentiment")
+    reviews = data.the_world()
+    names = {"prompt": "prompt", "chosen": "positive_completion", "rejected": "negative_completion"}
+    rows = [{mine: row[theirs] for mine, theirs in names.items()} for row in reviews.pairs(steps * pairs, 10, 1)]
+    found = data.preferences(tokenizer, rows, 40, "reviews")
+    prompts = data.prompts_of(data.encode(tokenizer, reviews.prompts(128, 10, 2)), tokenizer.pad_token_id)
+    reference = copy.deepcopy(policy).requires_grad_(False).eval()
+
+    def look(model):
+        pads = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+        written = rollout(model, prompts, 20, **pads, generator=torch.Generator().manual_seed(0))
+        texts = [tokenizer.decode(row[real.bool()], skip_special_tokens=True)
+                 for row, real in zip(written.tokens, written.attention_mask)]  # fmt: skip
+        with torch.no_grad():
+            ratio = (completion_log_probs(model, written) - completion_log_probs(reference, written)).sum(1)
+        rewards = models.positive_probability(classifier, its_tokenizer, texts)
+        natural = torch.as_tensor(reviews.naturalness(texts, after=[10] * len(texts)), dtype=torch.float64)
+        means = {name: float(x.mean()) for name, x in (("reward", rewards), ("kl", ratio), ("naturalness", natural))}
+        return {**means, "text": texts[:2]}
+
+    curves = {}
+    for name, (loss, beta, rate) in REVIEW_RUNS.items():
+        config, mine = DPOConfig(beta=beta, loss=loss), copy.deepcopy(policy)
+        points = []
+
+        def batches(mine=mine, points=points):
+            for step in range(steps):
+                if step % every == 0:
+                    points.append({"update": step, **look(mine)})
+                yield data.pairs_of(found, list(range(step * pairs, (step + 1) * pairs)), tokenizer.pad_token_id)
+
+        loop = Loop(mine, batches(), torch.optim.AdamW(mine.parameters(), lr=rate), config, reference=reference)
+        dpo.train(loop, config)
+        points.append({"update": steps, **look(mine)})
+        curves[name] = {"points": points, "log": loop.rows}
+    return curves
+
+
 def thinned(curve):
     for point in curve[1:-1]:
         point.pop("log_probs")
@@ -298,6 +353,8 @@ def thinned(curve):
 
 def rounded(value, digits=7):
     """Numbers with as many digits as the pictures and the text need, and more."""
+    if isinstance(value, (str, int)):
+        return value
     if isinstance(value, float):
         return float(f"{value:.{digits}g}")
     if isinstance(value, dict):
@@ -356,6 +413,21 @@ def bug_numbers(film, found):
             f"| {name} | {row['loss']:.4f} | {row['accuracy']:.2f} {cells(row, 'liked', 'kl', 'length', 'ends', 'tv')}"
         )
     numbers["bug, optimum"] = rf"| $\pi^*$ | | {cells(best, 'liked', 'kl', 'length', 'ends')} 0 |"
+    return numbers
+
+
+def review_numbers(found):
+    """The table of section 11.11."""
+    start = found["dpo"]["points"][0]
+    numbers = {"reviews, start": f"| {start['reward']:.3f} | 0 | {start['naturalness']:.2f} | 0 | 0 |"}
+    for name, (loss, beta, rate) in REVIEW_RUNS.items():
+        end, told = found[name]["points"][-1], found[name]["log"][-1]
+        row = f"{loss.upper()} | {beta:g} | {rate:g} | {end['reward']:.3f} | {end['kl']:.2f} | {end['naturalness']:.2f} "
+        ratios = [told[f"{side}_reward"] / beta for side in ("chosen", "rejected")]
+        numbers[f"reviews, {name}"] = f"{row}| {ratios[0]:.1f} | {ratios[1]:.1f} |"
+    fast = found["dpo, too fast"]
+    numbers["reviews, the loss"] = f"from {fast['log'][0]['loss']:.3f} to {fast['log'][-1]['loss']:.3f}"
+    numbers["reviews, what it writes"] = fast["points"][-1]["text"][1].partition(" forgot")[0]  # a quotation of two lines
     return numbers
 
 
@@ -445,6 +517,26 @@ def draw_bug(film, found):
     save(figure, "bug.png")
 
 
+def draw_reviews(found):
+    figure = Figure(figsize=(9.5, 3.4), layout="constrained")
+    *panels, plane = figure.subplots(1, 3)
+    for axes, name in zip(panels, ("dpo", "dpo, too fast")):
+        log = found[name]["log"]
+        for side, colour in (("chosen", "tab:green"), ("rejected", "tab:red")):
+            ratios = [row[f"{side}_reward"] / REVIEW_RUNS[name][1] for row in log]  # free of how long this batch's texts are
+            axes.plot([row["step"] for row in log], ratios, color=colour, label=side)
+        axes.set(xlabel="update", title=f"DPO, learning rate {REVIEW_RUNS[name][2]:g}")
+    panels[0].set_ylabel("mean log ratio to the reference, nats")
+    panels[0].legend()
+    for (name, run), colour in zip(found.items(), COLOURS):
+        points = run["points"]
+        label = f"{REVIEW_RUNS[name][0].upper()}, beta {REVIEW_RUNS[name][1]:g}, rate {REVIEW_RUNS[name][2]:g}"
+        plane.plot([p["kl"] for p in points], [p["reward"] for p in points], "o-", markersize=3, color=colour, label=label)
+    plane.set(xlabel="KL, nats", ylabel="P(positive)", title="what they buy", xscale="symlog")
+    plane.legend(fontsize=6)
+    save(figure, "run.png")
+
+
 def save(figure, name):
     figure.savefig(HERE / name, dpi=110)
 
@@ -454,14 +546,18 @@ def main():
     film = Film()
     if "--measure" in sys.argv[1:]:
         STORE.write_text(json.dumps(rounded(measure(film))) + "\n", encoding="utf-8")
+    if "--reviews" in sys.argv[1:]:
+        REVIEWS.write_text(json.dumps(rounded(review_runs(), 5)) + "\n", encoding="utf-8")
     found = stored()
-    for what, text in {**exact_numbers(film), **measured_numbers(film, found)}.items():
+    reviews = json.loads(REVIEWS.read_text(encoding="utf-8"))
+    for what, text in {**exact_numbers(film), **measured_numbers(film, found), **review_numbers(reviews)}.items():
         print(f"{what:28}{text}")
     draw_distance(found)
     draw_frontier(film, found)
     draw_apart(found)
     draw_anchor(found)
     draw_bug(film, found)
+    draw_reviews(reviews)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import importlib.util
 import itertools
+import json
 import math
 import re
 import tomllib
@@ -385,6 +386,7 @@ def missing(numbers):
 def test_the_numbers_of_the_text(figures, film):
     assert not missing(figures.exact_numbers(film))
     assert not missing(figures.measured_numbers(film, figures.stored()))
+    assert not missing(figures.review_numbers(json.loads(figures.REVIEWS.read_text(encoding="utf-8"))))
 
 
 def test_what_the_text_says_without_numbers_holds(figures, film):

@@ -290,7 +290,7 @@ class BothByOnePass(Check):
 
     mistakes = [
         edit("two-passes", "Chosen and rejected rows go through the model one after the other. One pass over all rows of the "
-             "batch is faster, and with several processes the gradients are then exchanged once.",
+             "batch gives the same numbers in less time.",
              {FORWARD: "    logits = torch.cat([model(input_ids=part, logits_to_keep=keep).logits for part in "
                   "pairs.tokens.chunk(2)])\n"
                        "    return sequence_log_probs(logits, labels[:, first:], average)"}),
