@@ -274,7 +274,7 @@ def run_numbers(runs):
         before, after, gold_before, gold = (runs["batch"]["summary"][name]["mean"] for name in names)
         numbers["gold reward"] = f"{gold:.2f} after training, where it\nwas {gold_before:.2f} before"
         numbers["real"] = f"of the rise of {after - before:.2f} in what was measured, {gold - gold_before:.2f} are real"
-        numbers["gold without a baseline"] = f"the higher gold reward, {runs['none']['summary']['gold_reward']['mean']:.2f}"
+        numbers["gold without a baseline"] = f"its gold reward is {runs['none']['summary']['gold_reward']['mean']:.2f} too"
         entropy = runs["batch"]["curve"]["entropy"]
         numbers["entropy"] = f"{entropy[0]:.2f} nats a token at first, {entropy[-1]:.2f} after 150 updates"
     return numbers
@@ -296,9 +296,12 @@ def canvas(width, height, columns=1):
 def draw_variance(found):
     figure, axes = canvas(7, 2.8)
     names = list(found.variances)[::-1]
-    bars = axes.barh(names, [found.variances[name] for name in names], color="#4477aa")
-    axes.bar_label(bars, fmt="%.2f", padding=3)
-    axes.set_xscale("log")
+    axes.plot([found.variances[name] for name in names], names, "o", color="#4477aa")
+    for name in names:
+        value = found.variances[name]
+        axes.annotate(f"{value:.2f}", (value, name), (8, -3), textcoords="offset points", fontsize=9)
+    axes.set(xscale="log", xlim=(0.4, 250), ylim=(-0.6, len(names) - 0.4))
+    axes.grid(axis="x", alpha=0.3)
     axes.set_xlabel("variance of the gradient from 32 rows / squared length of the true gradient")
     figure.savefig(HERE / "variance.png", dpi=120)
 
