@@ -185,7 +185,23 @@ def real_run(count=1000, seed=0):
         found[name] = {"reward": made.reward, "gold": gold, **{figure: getattr(made, figure) for figure in figures}}
         found[name]["samples"] = [[round(r, 2), text] for r, text in zip(made.rewards.tolist()[:4], made.texts)]
         found[name]["rewards"] = [round(reward, 4) for reward in made.rewards.tolist()]
-    return found
+    return found | {"shifted": shifted(policy, tokenizer, prompts[:300], seed)}
+
+
+def shifted(policy, tokenizer, texts, seed, shifts=(1, 5, 10)):
+    """{padding: (mean loss, largest loss)} in nats a completion of the model's own, if so much padding moves the places."""
+    prompts, generator = lesson.seed_prompts(tokenizer, texts, 10), torch.Generator().manual_seed(seed)
+    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    made = lesson.continue_prompts(policy, prompts, 20, **ends, generator=generator)
+    columns, log_probs = torch.arange(made.tokens.shape[1]).expand(len(made), -1), {}
+    for shift in (0, *shifts):
+        with torch.no_grad():
+            logits = policy(input_ids=made.tokens, attention_mask=made.attention_mask, position_ids=columns + shift).logits
+        rows = logits[:, made.prompt_length - 1 : -1].double().log_softmax(-1)
+        chosen = rows.gather(-1, made.completion.unsqueeze(-1)).squeeze(-1)
+        log_probs[shift] = chosen.masked_fill(~made.mask, 0.0).sum(1)
+    losses = {shift: log_probs[0] - log_probs[shift] for shift in shifts}
+    return {str(shift): [loss.mean().item(), loss.max().item()] for shift, loss in losses.items()}
 
 
 # numbers
@@ -260,10 +276,16 @@ def bug_lines(module):
     return {size: module.measure(model, prompts, times=50, batch_size=size, generator=g) for size, g in generators.items()}
 
 
+def kept_run():
+    return json.loads((HERE / "run.json").read_text(encoding="utf-8"))
+
+
 def run_numbers():
     """Of run.json, which `--run` writes: the built-in models at work."""
-    found = {}
-    for name, line in json.loads((HERE / "run.json").read_text(encoding="utf-8")).items():
+    lines, found = kept_run(), {}
+    for shift, (mean, largest) in lines.pop("shifted").items():
+        found[f"shift {shift}"] = f"| {shift} | {mean:.2f} | {largest:.1f} |"
+    for name, line in lines.items():
         reward, gold = line["reward"], line["gold"]
         found[f"run, {name}"] = (
             f"| {name} | {reward['mean']:.3f} ({reward['low']:.3f} to {reward['high']:.3f}) | {gold['mean']:.3f} | "
@@ -283,7 +305,8 @@ def draw_run():
     """How the rewards of the run are spread."""
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     axes, bins = figure.subplots(), np.linspace(0, 1, 41)
-    for (name, line), colour in zip(json.loads((HERE / "run.json").read_text(encoding="utf-8")).items(), ("tab:blue", "tab:red")):
+    for name, colour in (("drawn", "tab:blue"), ("argmax", "tab:red")):
+        line = kept_run()[name]
         axes.hist(line["rewards"], bins=bins, color=colour, alpha=0.5, label=f"{name}: mean {line['reward']['mean']:.3f}")
     axes.set(xlabel="P(positive)", ylabel="completions")
     axes.legend(fontsize=9)
