@@ -578,3 +578,10 @@ def test_4_to_the_6_sequences_in_under_50_ms():
         log_probs = lm.log_probs()
         seconds.append(time.perf_counter() - start)
     assert len(log_probs) == 4096 and min(seconds) < 0.05
+
+
+def test_rewards_from_a_function_or_a_list_keep_all_their_digits():
+    policy = EnumerableLM.tabular(2, 1)
+    assert policy.rewards(lambda tokens: math.log(3)).tolist() == [math.log(3)] * 2
+    third = policy.expected([1 / 3, 1 / 3]).item()
+    assert abs(third - 1 / 3) < 1e-15  # float32 would be off by 1e-8

@@ -75,7 +75,7 @@ def pair_preferences(reward: Float[Tensor, "*batch outcomes"], pairs: Int[Tensor
 
 def check_reward(reward: Tensor, outcomes: int) -> Float[Tensor, "*batch outcomes"]:
     """`reward` in float64 on the CPU. Raises ValueError unless it is finite, with one entry for each outcome."""
-    reward = torch.as_tensor(reward)
+    reward = torch.as_tensor(reward, dtype=None if isinstance(reward, Tensor) else torch.float64)  # a list would become float32
     if reward.ndim == 0 or reward.shape[-1] != outcomes:
         raise ValueError(f"reward: expected one number for each of {outcomes} sequences, received shape {tuple(reward.shape)}")
     if reward.is_complex() or not torch.isfinite(reward).all():
