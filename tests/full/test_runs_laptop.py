@@ -45,6 +45,6 @@ def test_a_high_price_holds_the_policy_where_it_was(tmp_path):
 def test_dpo_moves_the_reward_at_less_kl_than_reinforce(tmp_path):
     summary = run("dpo", tmp_path)
     reward, _ = bought(summary)
-    assert reward >= summary["reward_before"]["mean"] + 0.1 and summary["kl"]["mean"] < 20  # without a price REINFORCE goes 60 nats and more
+    assert reward >= summary["reward_before"]["mean"] + 0.1 and summary["kl"]["mean"] < 10  # without a price REINFORCE goes 60 nats and more
     assert {"chosen_log_prob", "rejected_log_prob"} <= set(summary)  # told apart
     assert summary["pair_accuracy"]["mean"] > 0.8

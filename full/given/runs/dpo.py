@@ -33,7 +33,7 @@ REAL = {
     "eval_prompts": 2000,
 }
 PRESETS: dict[str, dict[str, Any]] = {
-    "laptop": {"rows": 1600, "epochs": 2, "batch_size": 32, "learning_rate": 3e-5, "max_length": 40},
+    "laptop": {"rows": 2000, "batch_size": 32, "learning_rate": 3e-5, "max_length": 40},
     "imdb-dpo": REAL,
 }
 
