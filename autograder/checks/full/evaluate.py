@@ -11,7 +11,10 @@ from autograder.checks import Check, check, edit, mistake
 from autograder.checks.compare import difference
 from autograder.checks.verdicts import counts_agree
 
-from . import evaluate_truth as exact
+try:
+    from . import evaluate_truth as exact
+except ImportError:  # a student's copy has cases and answers in a file, and nothing that computes them
+    exact = None
 
 WORDS = ["<pad>", "<eos>", "<unk>", "<bos>", "film", "plot", "good", "bad", "dull", "the", "a", ","]
 WORTH = np.array([0.0, 0, 0, 0, 0.1, -0.2, 1, -1, -0.7, 0.05, 0.3, -0.4])

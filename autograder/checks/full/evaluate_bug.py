@@ -5,7 +5,10 @@ import numpy as np
 from autograder.checks import Check, check, edit
 from autograder.checks.compare import difference
 
-from . import evaluate_truth as exact
+try:
+    from . import evaluate_truth as exact
+except ImportError:  # a student's copy has cases and answers in a file, and nothing that computes them
+    exact = None
 
 PAD, END = 0, 1
 WORTH = np.array([0.0, 0.0, 1, 1, 1, -1, -1, -1])
