@@ -2,10 +2,14 @@
 
     python lessons/10-kl-control/figures.py             a minute: training of a tiny GPT-2, several times
     python lessons/10-kl-control/figures.py --quick     without training: seconds
+    python lessons/10-kl-control/figures.py --record runs/kl
+        keeps what the text quotes of a sweep on the built-in reviews in reviews.json, which the other two read:
+        climb run kl --solutions alphas=0,0.03,0.3,1 samples=4
 """
 
 import copy
 import importlib.util
+import json
 import math
 import sys
 from itertools import product
@@ -315,6 +319,57 @@ def run_numbers(found):
     return numbers
 
 
+def record(folder):
+    """What the text quotes of a sweep's folder, written to reviews.json: the rows, curves, and what became of a few prompts."""
+    folder = Path(folder)
+    rows = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["sweep"]
+    kept = {"rows": rows, "curves": {}, "samples": {}}
+    for line in rows:
+        inside = folder / f"alpha-{line['alpha']:g}"
+        metrics = [json.loads(text) for text in (inside / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+        kept["curves"][f"{line['alpha']:g}"] = {name: [round(m[name], 4) for m in metrics] for name in ("reward", "kl")}
+        samples = [json.loads(text) for text in (inside / "samples.jsonl").read_text(encoding="utf-8").splitlines()]
+        for stage in ("before", "after"):
+            of_stage = [sample for sample in samples if sample["stage"] == stage]
+            both = {f"{name}s": [sample[name] for sample in of_stage] for name in ("prompt", "completion")}
+            kept["samples"][f"{line['alpha']:g} {stage}"] = both
+        kept["before"] = {name: json.loads((inside / "summary.json").read_text(encoding="utf-8"))[name]["mean"]
+                          for name in ("reward_before", "gold_reward_before", "naturalness_before")}  # fmt: skip
+    (HERE / "reviews.json").write_text(json.dumps(kept, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+def recorded():
+    return json.loads((HERE / "reviews.json").read_text(encoding="utf-8"))
+
+
+def review_numbers(kept):
+    """The sweep on the built-in reviews, as reviews.json has it."""
+    found = {}
+    for line in kept["rows"]:
+        values = [f"{line['reward']:.3f}", f"{line['gold_reward']:.3f}", f"{line['kl']:.2f}", f"{line['naturalness']:.2f}",
+                  f"{line['distinct_2']:.3f}", line["regime"]]  # fmt: skip
+        found[f"reviews at {line['alpha']:g}"] = f"| {line['alpha']:g} | {' | '.join(values)} |"
+    before = kept["before"]
+    found["reviews before"] = f"{before['reward_before']:.3f} before training, the gold reward {before['gold_reward_before']:.3f}"
+    found["naturalness before"] = f"{before['naturalness_before']:.2f} nats a token"
+    return found
+
+
+def draw_reviews(kept):
+    """Reward and KL of the batches of each run, as means over ten steps."""
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    for axes, name in zip(figure.subplots(1, 2), ("reward", "kl")):
+        for (alpha, curves), colour in zip(kept["curves"].items(), ("tab:red", "tab:blue", "tab:green", "tab:gray")):
+            smooth = np.convolve(curves[name], np.ones(10) / 10, mode="valid")
+            axes.plot(np.arange(len(smooth)) + 10, smooth, color=colour, lw=2, label=f"α = {alpha}")
+        axes.grid(alpha=0.2)
+        axes.set_xlabel("step")
+        axes.legend(fontsize=9)
+    figure.axes[0].set(ylabel="P(positive)", title="Reward of the batch, mean of ten steps")
+    figure.axes[1].set(ylabel="nats a completion", yscale="log", title="KL to the reference")
+    return figure
+
+
 def planted():
     """The silent bug as the learner finds it."""
     spec = importlib.util.spec_from_file_location("kl_control_bug_as_found", HERE.parents[1] / "full" / "kl_control_bug.py")
@@ -440,9 +495,13 @@ def save(figure, name):
 
 def main():
     torch.set_num_threads(1)  # models this small are slower on two
+    if "--record" in sys.argv:
+        record(sys.argv[-1])
+        return
     world, bug = World(), planted()
-    numbers = exact_numbers(world) | bug_numbers(bug)
+    numbers = exact_numbers(world) | bug_numbers(bug) | review_numbers(recorded())
     save(draw_frontier(world), "frontier")
+    save(draw_reviews(recorded()), "reviews")
     save(draw_bug(bug), "bug")
     if "--quick" not in sys.argv:
         found = runs(world)

@@ -373,6 +373,25 @@ def test_the_runs_of_the_text(figures, world):
     assert all(line["kl_k3"] >= 0 for line in found["run"].rows)
 
 
+def test_the_sweep_of_the_text_is_the_recorded_one(figures):
+    kept, said = figures.recorded(), spoken(TEXT)
+    assert not {name: text for name, text in figures.review_numbers(kept).items() if spoken(text) not in said}
+    by_alpha = {line["alpha"]: line for line in kept["rows"]}
+    for line in kept["rows"]:
+        again = kl_control.regime(line["reward"], line["naturalness"], line["reference_naturalness"])
+        assert line["regime"] == again and all(sample in TEXT for sample in shown(kept, f"{line['alpha']:g} after"))
+    assert by_alpha[0]["regime"] == "collapsed" and by_alpha[0.03]["regime"] == "good" and by_alpha[1]["regime"] == "weak"
+    assert by_alpha[0]["gold_reward"] < by_alpha[0.03]["gold_reward"]  # "the gold reward is lower than with a price"
+    praise = "Every frame could hang in a gallery"
+    assert all(praise in text for text in kept["samples"]["0.03 after"]["completions"])
+
+
+def shown(kept, name):
+    """The completion of each stage that the text shows: the third prompt's."""
+    assert kept["samples"][name]["prompts"][2] in TEXT
+    return kept["samples"][name]["completions"][2:3]
+
+
 def test_equations_and_pictures_the_text_speaks_of_exist():
     tags = re.findall(r"\\tag\{(10\.\d+)\}", TEXT)
     assert tags == [f"10.{n}" for n in range(1, len(tags) + 1)]
