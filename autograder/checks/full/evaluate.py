@@ -5,17 +5,23 @@ whatever way a learner draws. How often a model that does leave something to cha
 exact probabilities.
 """
 
+import importlib
+
 import numpy as np
 
 from autograder.checks import Check, check, edit, mistake
 from autograder.checks.compare import difference
 from autograder.checks.verdicts import counts_agree
 
-try:
-    from . import evaluate_truth as exact
-except ImportError:  # a student's copy has cases and answers in a file, and nothing that computes them
-    exact = None
 
+class Truth:
+    """evaluate_truth, when something is asked of it: a student's copy has cases and answers in a file, and not that module."""
+
+    def __getattr__(self, name):
+        return getattr(importlib.import_module("autograder.checks.full.evaluate_truth"), name)
+
+
+exact = Truth()
 WORDS = ["<pad>", "<eos>", "<unk>", "<bos>", "film", "plot", "good", "bad", "dull", "the", "a", ","]
 WORTH = np.array([0.0, 0, 0, 0, 0.1, -0.2, 1, -1, -0.7, 0.05, 0.3, -0.4])
 PAD, EOS = 0, 1

@@ -1,15 +1,21 @@
 """The silent bug of lesson 8: what must be true of the measurement, wherever and however it is mended."""
 
+import importlib
+
 import numpy as np
 
 from autograder.checks import Check, check, edit
 from autograder.checks.compare import difference
 
-try:
-    from . import evaluate_truth as exact
-except ImportError:  # a student's copy has cases and answers in a file, and nothing that computes them
-    exact = None
 
+class Truth:
+    """evaluate_truth, when something is asked of it: a student's copy has cases and answers in a file, and not that module."""
+
+    def __getattr__(self, name):
+        return getattr(importlib.import_module("autograder.checks.full.evaluate_truth"), name)
+
+
+exact = Truth()
 PAD, END = 0, 1
 WORTH = np.array([0.0, 0.0, 1, 1, 1, -1, -1, -1])
 NEXT = "\n            new, places = token.unsqueeze(1), places[:, -1:] + 1\n"
