@@ -53,7 +53,9 @@ def test_two_processes_give_the_single_process_result(tmp_path, name):
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
     for row, same in zip(rows, expected):
         assert row.keys() == same.keys()
-        for figure in row.keys() - {"entropy"}:  # lesson 9's is a mean over tokens, of which the processes have more or fewer
+        # lesson 9's entropy is a mean over tokens, of which the processes have more or fewer; DPO's accuracy counts margins
+        # above 0, which at pi = ref are rounding (the margins themselves are compared)
+        for figure in row.keys() - {"entropy", "accuracy"}:
             # float32 sums in another order; six steps of Adam at 1e-2 carry the last digits on
             assert row[figure] == pytest.approx(same[figure], rel=2e-4, abs=2e-5), figure
     two = json.loads((tmp_path / "two" / "summary.json").read_text())
