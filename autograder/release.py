@@ -1,7 +1,7 @@
 """solutions -> the student bundle: skeletons, lessons, given code, and the grader with its answers frozen for the public seed.
 
 The bundle holds no solutions/ and no code that computes a truth: `truth`, mistakes and the helpers only they use are taken out
-of the check modules; what they said about the public seed's cases travels as data (`autograder/frozen/*.bin`).
+of the check modules, and the cases with them; what they said for the public seed travels as data (`autograder/frozen/*.bin`).
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def without_truth(text: str, checks: list[Check]) -> str:
 def _tells(part: ast.stmt) -> bool:
     if isinstance(part, ast.FunctionDef):
         decorators = [d.func.id for d in part.decorator_list if isinstance(d, ast.Call) and isinstance(d.func, ast.Name)]
-        return part.name == "truth" or "mistake" in decorators
+        return part.name in ("truth", "cases") or "mistake" in decorators  # the public seed's cases travel with their answers
     places = part.targets if isinstance(part, ast.Assign) else [part.target] if isinstance(part, ast.AnnAssign) else []
     return bool({"mistakes", "truth"} & {place.id for place in places if isinstance(place, ast.Name)})
 
@@ -125,6 +125,7 @@ def _drop_unused(tree: ast.Module) -> None:
         for assigned in (n for n in tree.body if isinstance(n, ast.Assign)):
             names = [t.id for t in assigned.targets if isinstance(t, ast.Name)]
             unused += [assigned] if names and not set(names) & used else []
+        unused += [n for n in tree.body if isinstance(n, (ast.Import, ast.ImportFrom)) and not _wanted(n, used)]
         for node in unused:
             tree.body.remove(node)
         dropped = bool(unused)
@@ -139,6 +140,12 @@ def _drop_unused(tree: ast.Module) -> None:
             dropped = dropped or bool(idle)
         if not dropped:
             return
+
+
+def _wanted(node: ast.Import | ast.ImportFrom, used: set[str]) -> bool:
+    """Whether a name that this import binds is used; the vocabulary of checks always is."""
+    vocabulary = isinstance(node, ast.ImportFrom) and node.module in ("__future__", "autograder.checks")
+    return vocabulary or any((alias.asname or alias.name.split(".")[0]) in used for alias in node.names)
 
 
 def freeze(lesson: Lesson) -> bytes:

@@ -118,7 +118,7 @@ def exercise_line(row: dict, encoding: str = "utf-8") -> Text:
     mark, style = _mark(row["status"], encoding)
     word = WORDS.get(row["status"], "")
     line = Text(f"  {mark} ", style=style)
-    line.append(f"{name_of(row):<28}", style="" if row["status"] != "not_started" else "dim")
+    line.append(f"{name_of(row):<29} ", style="" if row["status"] != "not_started" else "dim")
     line.append(f"{row['score']:g}/{row['max_score']:g}", style=style)
     return line.append(f"  {word}" if word else "")
 

@@ -7,6 +7,7 @@
 """
 
 import json
+import math
 import sys
 from functools import cached_property
 from pathlib import Path
@@ -42,6 +43,11 @@ ROW = {  # the variances' names in the table of section 9.6
     "others, groups of 4": "the 3 others of a group of 4",
     "others, groups of 2": "the other of a group of 2",
 }
+
+
+def bound_of(error):
+    """The next power of ten above an error: rounding differs from machine to machine, its size does not."""
+    return 10.0 ** math.ceil(math.log10(max(error, 1e-16)))
 
 
 class Exact:
@@ -141,7 +147,7 @@ def direction_numbers(found):
     weights_k = torch.where(possible, drawn.sum(1).exp(), 0.0).detach() * found.reward
     true_k = found.gradient(weights_k, drawn.masked_fill(~possible.unsqueeze(1), 0.0))
     return {
-        "agrees": f"agree to {float((true - found.listed.policy_gradient(found.reward)).abs().max()):.0e}",
+        "agrees": f"agree to within {bound_of(float((true - found.listed.policy_gradient(found.reward)).abs().max())):.0e}",
         "prompt": f"{float(extra.norm() / true.norm()):.1f} times as long",
         "prompt, cosine": f"a cosine of {cosine(true + extra, true):.2f}\nwith it",
         "unshifted, cosine": f"{cosine(found.gradient(weights, unshifted.masked_fill(~found.mask, 0.0)), true):.2f}",

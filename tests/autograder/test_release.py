@@ -196,7 +196,10 @@ class F(Base):
     mistakes: list = []
 
     def cases(self, rng):
-        yield {"x": shown(1)}
+        yield {"x": drawn(np.ones(1))}
+
+    def judge(self, got, expected, x):
+        return shown(x)
 
     def helper(self):
         return 42
@@ -206,6 +209,10 @@ class F(Base):
         return {"y": self.helper()}
 
 
+def drawn(x):
+    return x
+
+
 def shown(x):
     return x
 '''
@@ -213,9 +220,9 @@ def shown(x):
     exec(compile(text, "made", "exec"), namespace)
     left = release.without_truth(text, [namespace["F"]()])
     exec(compile(left, "left", "exec"), {"__name__": "left"})
-    for gone in ("secret", "deeper", "ANSWERS", "42", "truth", "helper", "wrong"):
+    for gone in ("secret", "deeper", "ANSWERS", "42", "truth", "helper", "wrong", "cases", "drawn", "numpy"):
         assert gone not in left, left
-    for kept in ("shown", "cases", "edit('m', 'hint', {})"):
+    for kept in ("shown", "judge", "edit('m', 'hint', {})"):
         assert kept in left, left
 
 

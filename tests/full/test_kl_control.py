@@ -16,6 +16,7 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2Config, GPT2LMHeadModel
 from autograder.checks import checks_in
 from autograder.checks.full import kl_control as checks
 from autograder.checks.full import kl_control_bug as bug_checks
+from autograder.checks import small_gpt2
 from autograder.checks.full import kl_control_replay as replay
 from autograder.probes.full import kl_control as probes
 from full.given.loop import Loop
@@ -204,15 +205,15 @@ def test_right_runs_of_the_check_stay_below_its_threshold():
         given = {k: torch.tensor(v) for k, v in case["weights"].items()}
         told = {**case, "weights": given, "rewards": torch.tensor(case["rewards"])}
         weights = {name: value.numpy() for name, value in probes.trained(kl_control, **told)["weights"].items()}
-        found = replay.distance_from_the_optimum(weights, case["weights"], case["rewards"], 4, 3, case["settings"]["alpha"])
+        found = small_gpt2.distance_from_the_optimum(weights, case["weights"], case["rewards"], 4, 3, case["settings"]["alpha"])
         assert found < 0.05 < checks.ReachesTheOptimum.most
 
 
 def test_numpys_gpt2_is_the_librarys():
-    matrices = replay.gpt2_matrices(np.random.default_rng(0), 4, 3)
+    matrices = small_gpt2.gpt2_matrices(np.random.default_rng(0), 4, 3)
     model = probes.small_gpt2({name: torch.tensor(matrix) for name, matrix in matrices.items()}, 4, 3).eval()
     listed = EnumerableLM(model, 4, 3).log_probs().detach()
-    assert close(listed, replay.sentence_log_probs(matrices, 4, 3))
+    assert close(listed, small_gpt2.sentence_log_probs(matrices, 4, 3))
 
 
 def test_a_policy_that_is_the_reference_has_no_kl_at_any_temperature(world):

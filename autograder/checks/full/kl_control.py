@@ -11,6 +11,7 @@ import numpy as np
 
 from autograder.checks import Check, check, edit
 from autograder.checks.compare import difference, number
+from autograder.checks.small_gpt2 import distance_from_the_optimum, gpt2_matrices
 
 INF = np.inf
 HALF, QUARTER = np.array([0.5, 0.5]), np.array([0.25, 0.75])
@@ -597,8 +598,6 @@ class ReachesTheOptimum(Check):
     most = 0.07  # the tests hold right runs below 0.05; k3 in the loss ends above 0.1, no penalty above 0.6
 
     def cases(self, rng):
-        from .kl_control_replay import gpt2_matrices
-
         liked = rng.permutation([0.0, 0.3, 0.6, 1.0])  # what each token adds to the reward
         rewards = np.array([liked[list(said)].sum() for said in product(range(4), repeat=3)])
         yield {"weights": gpt2_matrices(rng, 4, 3), "rewards": rewards, "seed": int(rng.integers(2**31)),
@@ -608,8 +607,6 @@ class ReachesTheOptimum(Check):
         return {"total variation at most": self.most}
 
     def judge(self, got, expected, weights, rewards, settings, **case):
-        from .kl_control_replay import distance_from_the_optimum
-
         found = distance_from_the_optimum(got["weights"], weights, rewards, 4, 3, settings["alpha"])
         if found <= expected["total variation at most"]:
             return None
