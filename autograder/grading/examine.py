@@ -61,7 +61,7 @@ def request_for(check: Check, workspace: Workspace, oracle: Oracle) -> bytes:
         "compiled": {name: np.frombuffer(code, np.uint8) for name, code in workspace.compiled.items()},
         "seed": child_seed(check, oracle.seed),
     }
-    return wire.encode(head) + b"".join(wire.encode(case) for case in oracle.cases(check))
+    return wire.encode(head) + oracle.encoded_cases(check)
 
 
 def judge(check: Check, workspace: Workspace, oracle: Oracle, reply: Reply, *, public: bool) -> Verdict:
@@ -96,9 +96,9 @@ def diagnose(check: Check, oracle: Oracle, answers: list[dict | None]) -> tuple[
     cases, expected = oracle.cases(check), oracle.expected(check)
     for wrong in check.known_mistakes():
         theirs = oracle.answers(check, wrong)
-        if not any(_wrong_there(check, t, e, c) for t, e, c in zip(theirs, expected, cases)):
-            continue
-        if all(a is not None and not _wrong_there(check, a, t, c) for a, t, c in zip(answers, theirs, cases)):
+        if not all(a is not None and not _wrong_there(check, a, t, c) for a, t, c in zip(answers, theirs, cases)):
+            continue  # most are told apart by the first case
+        if any(_wrong_there(check, t, e, c) for t, e, c in zip(theirs, expected, cases)):
             return wrong.id, wrong.hint
     return None, ""
 

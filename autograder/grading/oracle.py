@@ -28,6 +28,10 @@ class Oracle:
     def cases(self, check: Check) -> list[dict[str, Any]]:
         return self._once(("cases", key(check)), lambda: list(check.cases(generator(check, self.seed))))
 
+    def encoded_cases(self, check: Check) -> bytes:
+        """The cases as they cross to the learner's code: the same for every submission."""
+        return self._once(("encoded", key(check)), lambda: b"".join(wire.encode(case) for case in self.cases(check)))
+
     def expected(self, check: Check) -> list[dict[str, Any]]:
         """The right answer to every case."""
         return self._once(("truth", key(check)), lambda: [self._truth(check, case) for case in self.cases(check)])
