@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from solutions.toy import transformer, word_agent
 from toy.given import transformer_run, word_agent_run
@@ -12,6 +13,12 @@ from toy.given.word_world import WordWorld
 LESSON3 = SimpleNamespace(word_agent=word_agent)
 LESSON7 = SimpleNamespace(TinyGPT=transformer.TinyGPT, pretrain=transformer.pretrain, generate=transformer.generate)
 SHORT = transformer_run.Config(steps=6, batch_size=8, warmup=2, measure=4, dim=8, layers=1)
+
+
+def first_loss(world):
+    """The expected loss of the run's model before its first step, as the world itself measures it."""
+    torch.manual_seed(SHORT.seed)
+    return world.expected_loss(transformer.TinyGPT(20, 13, dim=SHORT.dim, layers=SHORT.layers).double())
 
 
 def without_seconds(summary):
@@ -47,6 +54,7 @@ def test_the_exact_loss_is_measured_at_its_steps_and_never_below_the_floor(tmp_p
     measured = {row["step"]: row["exact_loss"] for row in folder.metrics() if "exact_loss" in row}
     assert list(measured) == [4, 6] and measured[6] == summary["loss_after"]
     assert min(measured.values()) > world.entropy_rate == summary["entropy_rate"]
+    assert summary["loss_before"] == pytest.approx(first_loss(world), abs=1e-12)  # float64 sums in another order
     assert 0 <= summary["sentences_share"] <= 1 and len(summary["written"]) == 6
 
 

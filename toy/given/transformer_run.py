@@ -25,7 +25,7 @@ class Config:
     batch_size: int = setting(64, "Sentences in a batch.")
     learning_rate: float = setting(0.01, "Adam's highest learning rate: it rises, then falls to 0 along a cosine.")
     warmup: int = setting(50, "Steps in which the learning rate rises.")
-    measure: int = setting(75, "Steps from one exact measurement to the next; one takes as long as some steps.")
+    measure: int = setting(200, "Steps from one exact measurement to the next; one takes as long as a hundred steps.")
     dim: int = setting(32, "Width of the model.")
     layers: int = setting(2, "Number of its blocks.")
     temperature: float = setting(1.0, "Of the sentences it writes at the end.")
@@ -50,12 +50,21 @@ def run(
     torch.manual_seed(config.seed)
     model = lessons.TinyGPT(20, 13, dim=config.dim, layers=config.layers).double()
     optimizer = torch.optim.Adam(model.parameters(), betas=(0.9, 0.95))
-    exact = {0: world.expected_loss(model)}
+    exact, share = {}, 0.0
+
+    def measure(step: int) -> None:
+        """The expected loss, and the model's chance to write a sentence of the world at all: both from every sentence's probability."""
+        nonlocal share
+        log_probs = world.sentence_log_probs(model)
+        exact[step] = float(-(world.log_probs.exp() * log_probs).sum()) / world.mean_length
+        share = float(log_probs.exp().sum())
+
+    measure(0)
 
     def after_step(step: int) -> None:
         done = step + 1
         if done % config.measure == 0 or done == config.steps:
-            exact[done] = world.expected_loss(model)
+            measure(done)
         progress(f"{exact[max(exact)]:.3f} nats a token, floor {world.entropy_rate:.3f}", done, config.steps)
 
     batches = world.batches(config.steps, config.batch_size, torch.Generator().manual_seed(config.seed))
@@ -63,16 +72,11 @@ def run(
     losses = lessons.pretrain(model, batches, optimizer, rate, after_step=after_step).tolist()
     folder.add_metrics([{"step": n, "loss": loss, **({"exact_loss": exact[n]} if n in exact else {})} for n, loss in enumerate(losses, 1)])
     summary = {"loss_before": exact[0], "loss_after": exact[config.steps], "entropy_rate": world.entropy_rate}
-    summary |= {"above_floor": exact[config.steps] / world.entropy_rate - 1, "sentences_share": sentences_share(model, world)}
+    summary |= {"above_floor": exact[config.steps] / world.entropy_rate - 1, "sentences_share": share}
     summary |= {"written": written(model, lessons.generate, config), "seconds": round(time.perf_counter() - started, 2)}
     draw(losses, exact, world).savefig(folder.path / "run.png", dpi=120)
     folder.write_summary(summary)
     return summary
-
-
-def sentences_share(model: torch.nn.Module, world: WordWorld) -> float:
-    """The model's chance to write a sentence of the world at all: the sum of its probabilities of every one of them."""
-    return float(world.sentence_log_probs(model).exp().sum())
 
 
 def written(model: torch.nn.Module, generate: Callable, config: Config) -> list[str]:
