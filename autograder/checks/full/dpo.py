@@ -11,6 +11,7 @@ import numpy as np
 
 from autograder.checks import Check, check, edit, mistake
 from autograder.checks.compare import difference
+from autograder.checks.refusals import Refuses
 
 EXACT = 1e-9  # float64 sums of a few dozen terms of size 1 to 1000 lose less than 1e-12; a 1e-8 inside a logarithm shows
 REPLAY = 1e-8  # a few steps of such sums, each starting from the one before
@@ -68,21 +69,6 @@ def some_labels(rng, shapes, length, vocabulary):
 
 def tables(rng, vocabulary, length):
     return {"words": rng.normal(size=(vocabulary, vocabulary)), "places": rng.normal(size=(length, vocabulary))}
-
-
-class Refuses(Check):
-    """Input that makes no sense gets a ValueError that names the argument."""
-
-    probe = "refuses"
-
-    def truth(self, function, good, argument, bad):
-        return {"raised": "ValueError", "message": argument}
-
-    def judge(self, got, expected, function, good, argument, bad):
-        if got["raised"] != expected["raised"]:
-            return f"`{argument}` makes no sense here: expected a ValueError, received {got['raised'] or 'no error'}"
-        named, to_be_named = (bool(re.search(rf"\b{argument}\b", says["message"])) for says in (got, expected))
-        return None if named == to_be_named else f"the {got['raised']} does not name `{argument}`: it says {got['message']!r}"
 
 
 @check("completion_labels", points=1.5, section="11.1")

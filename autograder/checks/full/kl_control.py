@@ -4,13 +4,13 @@ Divergences term by term and gradients in closed form; training replayed on tabl
 learned is measured by listing all its sentences. The replay stays with the grader: it is imported where needed, nowhere else.
 """
 
-import re
 from itertools import product
 
 import numpy as np
 
 from autograder.checks import Check, check, edit
 from autograder.checks.compare import difference, number
+from autograder.checks.refusals import Refuses, refused
 from autograder.checks.small_gpt2 import distance_from_the_optimum, gpt2_matrices
 
 INF = np.inf
@@ -32,25 +32,6 @@ def ragged(rng, batch, time):
     """A mask of completions of different lengths behind a prompt of one token; the last row has none."""
     lengths = np.append(rng.integers(1, time, size=batch - 1), 0)
     return (np.arange(time) >= 1) & (np.arange(time) < 1 + lengths[:, None])
-
-
-class Refuses(Check):
-    """Input that makes no sense gets a ValueError that names the argument."""
-
-    probe = "refuses"
-
-    def truth(self, function, good, argument, bad):
-        return {"raised": "ValueError", "message": argument}
-
-    def judge(self, got, expected, argument, **case):
-        return refused(got, expected, argument)
-
-
-def refused(got, expected, argument):
-    if got["raised"] != expected["raised"]:
-        return f"`{argument}` makes no sense here: expected a ValueError, received {got['raised'] or 'no error'}"
-    named, to_be_named = (bool(re.search(rf"\b{argument}\b", says["message"])) for says in (got, expected))
-    return None if named == to_be_named else f"the {got['raised']} does not name `{argument}`: it says {got['message']!r}"
 
 
 COUNTS = "counts = mask.unsqueeze(-1) & (log_probs > -torch.inf)"

@@ -4,33 +4,17 @@ Log-probabilities, losses and gradients are worked out row by row, without paddi
 a truth needs it and nowhere else: it stays with the grader. The gradient of the expected reward comes from listing all sequences.
 """
 
-import re
-
 import numpy as np
 
 from autograder.checks import Check, check, edit, mistake
 from autograder.checks.compare import number
+from autograder.checks.refusals import Refuses
 
 EXACT = 1e-9  # float64 sums of a few dozen terms of size 1 to 10 lose less than 1e-13
 MODEL = 1e-8  # a tiny GPT-2 in float64, forward and backward, with padding and without: they differ by less than 1e-12
 REPLAY = 1e-7  # three steps of that, each from where the last one ended
 SIZES = {"vocab_size": 6, "n_positions": 12, "n_embd": 8, "n_layer": 2, "n_head": 2}
 EOS, PAD = 5, 4
-
-
-class Refuses(Check):
-    """Input that makes no sense gets a ValueError that names the argument."""
-
-    probe = "refuses"
-
-    def truth(self, argument, **case):
-        return {"raised": "ValueError", "message": argument}
-
-    def judge(self, got, expected, argument, **case):
-        if got["raised"] != expected["raised"]:
-            return f"`{argument}` makes no sense here: expected a ValueError, received {got['raised'] or 'no error'}"
-        named, to_be_named = (bool(re.search(rf"\b{argument}\b", says["message"])) for says in (got, expected))
-        return None if named == to_be_named else f"the {got['raised']} does not name `{argument}`: it says {got['message']!r}"
 
 
 SHIFT = "logits, tokens = logits[:, :-1], tokens[:, 1:]"

@@ -4,12 +4,12 @@ Divergences term by term; gradients in closed form; for sequences the sum over a
 derivative by complex steps, which have no truncation error.
 """
 
-import re
 from itertools import product
 
 import numpy as np
 
 from autograder.checks import Check, check, edit
+from autograder.checks.refusals import Refuses
 
 HALF, QUARTER = np.array([0.5, 0.5]), np.array([0.25, 0.75])  # section 4.3: 0.1438 one way, 0.1308 the other
 INF = np.inf
@@ -110,21 +110,6 @@ def derivative(function, logits):
         moved[at] += 1e-30j
         found[at] = function(moved).imag / 1e-30
     return found
-
-
-class Refuses(Check):
-    """Input that makes no sense gets a ValueError that names the argument."""
-
-    probe = "refuses"
-
-    def truth(self, function, good, argument, bad):
-        return {"raised": "ValueError", "message": argument}
-
-    def judge(self, got, expected, function, good, argument, bad):
-        if got["raised"] != expected["raised"]:
-            return f"`{argument}` makes no sense here: expected a ValueError, received {got['raised'] or 'no error'}"
-        named, to_be_named = (bool(re.search(rf"\b{argument}\b", says["message"])) for says in (got, expected))
-        return None if named == to_be_named else f"the {got['raised']} does not name `{argument}`: it says {got['message']!r}"
 
 
 LOG_P = "log_p, log_q = torch.where(possible, p, 1.0).log(), torch.where(possible, q, 1.0).log()"

@@ -4,11 +4,10 @@ Objectives by enumeration; gradients as derivatives of the objectives by complex
 variances by pairs of draws; the best baseline as the vertex of a parabola.
 """
 
-import re
-
 import numpy as np
 
 from autograder.checks import Check, check, edit, mistake
+from autograder.checks.refusals import Refuses
 
 QUARTER = np.log([[1.0, 3.0]])  # one context, pi = (1/4, 3/4)
 EXAMPLE = np.log([[0.5, 0.25, 0.25], [0.2, 0.3, 0.5]])  # the lesson's table, with its rewards
@@ -49,21 +48,6 @@ def derivative(objective, theta):
 def answer(**value):
     """What the probe reports of a function that returns this in float64 and leaves its arguments alone."""
     return {**value, "dtype": "float64", "arguments changed": "none"}
-
-
-class Refuses(Check):
-    """Input that makes no sense gets a ValueError that names the argument."""
-
-    probe = "refuses"
-
-    def truth(self, function, good, argument, bad):
-        return {"raised": "ValueError", "message": argument}
-
-    def judge(self, got, expected, function, good, argument, bad):
-        if got["raised"] != expected["raised"]:
-            return f"`{argument}` makes no sense here: expected a ValueError, received {got['raised'] or 'no error'}"
-        named, to_be_named = (bool(re.search(rf"\b{argument}\b", says["message"])) for says in (got, expected))
-        return None if named == to_be_named else f"the {got['raised']} does not name `{argument}`: it says {got['message']!r}"
 
 
 @check("softmax_policy", points=3, section="2.1")

@@ -4,12 +4,11 @@ Every truth is worked out token by token in NumPy, gradients included, by hand. 
 `ppo_replay`, which is imported where a truth needs it and nowhere else: it stays with the grader.
 """
 
-import re
-
 import numpy as np
 
 from autograder.checks import Check, check, edit, mistake
 from autograder.checks.compare import difference, number
+from autograder.checks.refusals import Refuses
 
 EXACT = 1e-9  # float64 throughout: sums of a few dozen terms of size 1 to 10 lose less than 1e-13
 REPLAY = 1e-8  # a dozen steps of such sums, each starting from the one before, with ratios up to e^3
@@ -36,21 +35,6 @@ def log_prob_batches(rng):
 def answer(**values):
     """What the probe reports of a function that returns this in float64 and leaves its arguments alone."""
     return {**values, "dtype": "float64", "arguments changed": "none"}
-
-
-class Refuses(Check):
-    """Input that makes no sense gets a ValueError that names the argument."""
-
-    probe = "refuses"
-
-    def truth(self, function, good, argument, bad):
-        return {"raised": "ValueError", "message": argument}
-
-    def judge(self, got, expected, function, good, argument, bad):
-        if got["raised"] != expected["raised"]:
-            return f"`{argument}` makes no sense here: expected a ValueError, received {got['raised'] or 'no error'}"
-        named, to_be_named = (bool(re.search(rf"\b{argument}\b", says["message"])) for says in (got, expected))
-        return None if named == to_be_named else f"the {got['raised']} does not name `{argument}`: it says {got['message']!r}"
 
 
 @check("masked_mean", points=1, section="6.2")

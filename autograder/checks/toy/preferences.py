@@ -3,11 +3,10 @@
 Losses and their slopes in closed form by NumPy; fitted rewards by Newton's method; the optimal policy in logarithms.
 """
 
-import re
-
 import numpy as np
 
 from autograder.checks import Check, check, edit, mistake
+from autograder.checks.refusals import Refuses
 
 EXACT = 1e-9  # float64 sums of a few terms of size 1000, rounding 1e-13; a constant such as 1e-8 inside a logarithm shows
 EXTREME = np.array([200.0, -200.0, 1000.0, -1000.0, 0.5])  # sigma(-200) is 1e-87, sigma(-1000) is 0 in float64
@@ -89,20 +88,7 @@ SPOILT_REFERENCE = (("ref_chosen", {"ref_chosen": np.zeros(1)}), ("ref_rejected"
 SPOILT_BETA = tuple(("beta", {"beta": beta}) for beta in (0.0, -0.1, float("inf")))
 
 
-class Refuses(Check):
-    """Input that makes no sense gets a ValueError that names the argument."""
-
-    probe = "refuses"
-
-    def truth(self, function, good, argument, bad):
-        return {"raised": "ValueError", "message": argument}
-
-    def judge(self, got, expected, function, good, argument, bad):
-        if got["raised"] != expected["raised"]:
-            return f"`{argument}` makes no sense here: expected a ValueError, received {got['raised'] or 'no error'}"
-        named, to_be_named = (bool(re.search(rf"\b{argument}\b", says["message"])) for says in (got, expected))
-        return None if named == to_be_named else f"the {got['raised']} does not name `{argument}`: it says {got['message']!r}"
-
+class RefusesEach(Refuses):
     def spoilt(self, function, good, *groups):
         for group in groups:
             for argument, bad in group:
@@ -162,7 +148,7 @@ class Probability(Check):
 
 
 @check("preference_probability", points=0.5, section="5.1")
-class ProbabilityRefuses(Refuses):
+class ProbabilityRefuses(RefusesEach):
     def cases(self, rng):
         good = {"first": np.zeros(2), "second": np.ones(2)}
         for shape in (1, 3):
@@ -225,7 +211,7 @@ class Likelihood(Check):
 
 
 @check("bradley_terry_loss", points=0.5, section="5.2")
-class LikelihoodRefuses(Refuses):
+class LikelihoodRefuses(RefusesEach):
     def cases(self, rng):
         good = {"chosen": np.array([1.0, 0.0]), "rejected": np.array([0.0, 0.5])}
         yield from self.spoilt("bradley_terry_loss", good, SPOILT_PAIRS, NO_PAIRS)
@@ -280,7 +266,7 @@ class PairsFromLabels(Check):
 
 
 @check("pairs_from_preferences", points=0.5, section="5.3")
-class PairsRefuse(Refuses):
+class PairsRefuse(RefusesEach):
     def cases(self, rng):
         good = {"labels": np.array([1, 1, 1, 0, 1, 2])}
         for bad in (np.array([1, 1, 1, 0, 1, 3]), np.array([1, 1, 1, 0, 1, -1]), np.array([1, 1, 1]), np.zeros((2, 6), int)):
@@ -367,7 +353,7 @@ class Fit(Check):
 
 
 @check("fit_rewards", points=1, section="5.4")
-class FitRefuses(Refuses):
+class FitRefuses(RefusesEach):
     def cases(self, rng):
         good = {"pairs": np.array([*CIRCLE, [0, 1]]), "answers": 3}
         always, apart = np.array([[0, 1], [0, 2], [1, 2], [2, 1]]), np.array([[0, 1], [1, 0], [0, 1], [1, 0]])
@@ -450,7 +436,7 @@ class Optimum(Check):
 
 
 @check("optimal_policy", points=0.5, section="5.5")
-class OptimumRefuses(Refuses):
+class OptimumRefuses(RefusesEach):
     def cases(self, rng):
         good = {"ref": np.array([[0.1, 0.4, 0.5], [0.2, 0.2, 0.6]]), "reward": np.ones((2, 3)), "beta": 0.5}
         refs = (np.array([[0.1, 0.4, 0.6], [0.2, 0.2, 0.6]]), np.array([[1.1, 0.4, -0.5], [0.2, 0.2, 0.6]]), np.zeros((2, 0)))
@@ -504,7 +490,7 @@ class Implicit(Check):
 
 
 @check("implicit_reward", points=0.5, section="5.6")
-class ImplicitRefuses(Refuses):
+class ImplicitRefuses(RefusesEach):
     def cases(self, rng):
         good = {"log_probs": np.array([-1.0, -2.0]), "ref_log_probs": np.array([-1.5, -1.0]), "beta": 0.5}
         shapes = (("ref_log_probs", {"ref_log_probs": np.zeros(1)}), ("ref_log_probs", {"ref_log_probs": np.zeros((2, 1))}))
@@ -591,7 +577,7 @@ GOOD_PAIRS = answers_at(np.array([0.5, -0.25]), np.array([0.25, 1.0]))
 
 
 @check("dpo_loss", points=0.5, section="5.7")
-class DpoRefuses(Refuses):
+class DpoRefuses(RefusesEach):
     def cases(self, rng):
         good = {**GOOD_PAIRS, "beta": 0.5}
         yield from self.spoilt("dpo_loss", good, SPOILT_PAIRS, SPOILT_REFERENCE, NO_ANSWERS, SPOILT_BETA)
@@ -640,7 +626,7 @@ class Accuracy(Check):
 
 
 @check("implicit_accuracy", points=0.5, section="5.7")
-class AccuracyRefuses(Refuses):
+class AccuracyRefuses(RefusesEach):
     def cases(self, rng):
         yield from self.spoilt("implicit_accuracy", GOOD_PAIRS, SPOILT_PAIRS, SPOILT_REFERENCE, NO_ANSWERS)
 
@@ -712,7 +698,7 @@ class Dpop(Check):
 
 
 @check("dpop_loss", points=0.5, section="5.11")
-class DpopRefuses(Refuses):
+class DpopRefuses(RefusesEach):
     def cases(self, rng):
         good = {**GOOD_PAIRS, "beta": 0.5, "lam": 1.0}
         penalties = (("lam", {"lam": -1.0}), ("lam", {"lam": float("inf")}))
@@ -776,7 +762,7 @@ class Ipo(Check):
 
 
 @check("ipo_loss", points=0.5, section="5.12")
-class IpoRefuses(Refuses):
+class IpoRefuses(RefusesEach):
     def cases(self, rng):
         good = {**GOOD_PAIRS, "beta": 0.5}
         yield from self.spoilt("ipo_loss", good, SPOILT_PAIRS, SPOILT_REFERENCE, NO_ANSWERS, SPOILT_BETA)
