@@ -175,7 +175,9 @@ class Course:
             within = [exercise for lesson in lessons for exercise in lesson.exercises]
             return self._exercises_called(name, within, f" in {', '.join(lesson.file for lesson in lessons)}")
         if len({lesson.folder for lesson in lessons}) > 1 and left.strip("/") not in TRACKS:
-            raise CourseError(f"`{word}` could be {' or '.join(lesson.file for lesson in lessons)}: write the one you mean")
+            files = {lesson.folder: lesson.file for lesson in reversed(lessons)}  # of a lesson and its silent bug, the lesson's own
+            could = " or ".join(sorted(files.values(), key=lambda file: TRACKS.index(file.split("/")[0])))
+            raise CourseError(f"`{word}` could be {could}: write the one you mean")
         found = [exercise for lesson in lessons for exercise in lesson.exercises]
         if lessons and not found:
             raise CourseError(f"lesson {lessons[0].number} ({lessons[0].title}) has no exercises")

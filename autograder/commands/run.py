@@ -69,16 +69,26 @@ def run_called(word: str, course: Course) -> tuple[str, str]:
     from autograder.cli import UsageProblem
 
     runs = runs_of(course)
-    plain = word.replace("-", "_")
-    if plain in runs:
-        return plain, runs[plain]
+    plain = _plain(word)
+    for name, module in runs.items():  # before the lessons: `ppo` is the run of lesson 14, though lesson 6 has a file of this name
+        if _plain(name) == plain:
+            return name, module
+    called = []
     for lesson in course.lessons:
-        names = {str(lesson.number), f"{lesson.number:02}", lesson.slug.replace("-", "_"), lesson.file, lesson.folder.name}
+        names = {str(lesson.number), f"{lesson.number:02}", _plain(lesson.slug), lesson.file, lesson.folder.name}
         if {word, plain} & names and not lesson.silent_bug:
-            if not lesson.runs:
-                raise UsageProblem(f"lesson {lesson.number} ({lesson.title}) has nothing to run; these have: {', '.join(runs)}")
-            return next(iter(lesson.runs.items()))
+            called.append(lesson)
+    if len(called) > 1:
+        raise UsageProblem(f"`{word}` could be {' or '.join(lesson.file for lesson in called)}: write the one you mean")
+    for lesson in called:
+        if not lesson.runs:
+            raise UsageProblem(f"lesson {lesson.number} ({lesson.title}) has nothing to run; these have: {', '.join(runs)}")
+        return next(iter(lesson.runs.items()))
     raise UsageProblem(f"there is no run `{word}`; there are {', '.join(runs)}")
+
+
+def _plain(name: str) -> str:
+    return name.replace("-", "_").lower()
 
 
 def configured(runner: ModuleType, settings: list[str], resumed: Path | None, preset: str | None = None) -> Any:

@@ -411,7 +411,7 @@ def test_threshold_of_the_learning_check_lies_far_below_right_runs():
     assert Ruler(reference, BETA, 3).measure(reference)["objective"] < -0.6
 
 
-# climb run ppo
+# climb run toy-ppo
 
 
 def test_a_run_fills_its_folder_and_begins_anew_with_the_same_numbers(tmp_path):

@@ -1,4 +1,4 @@
-"""`climb run ppo`: PPO as you wrote it on sentences, measured after every update against the exact optimum (lesson 6)."""
+"""`climb run toy-ppo`: PPO as you wrote it on sentences, measured after every update against the exact optimum (lesson 6)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TITLE = "PPO on sentences, against the exact optimum"
 
 @dataclass(frozen=True)
 class Config(PPOConfig):
-    """What `climb run ppo` can be told: field=value."""
+    """What `climb run toy-ppo` can be told: field=value."""
 
     updates: int = setting(200, "Rollouts, each followed by its update.")
     learning_rate: float = setting(0.05, "Adam's first learning rate, of policy and value function.")
