@@ -1,0 +1,1 @@
+"""Pages in the browser that one person opens on their own machine: answers to label, written answers to mark."""
