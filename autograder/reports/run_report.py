@@ -31,6 +31,12 @@ FINALS = {  # name: (what a person calls it, unit); the order is that of the rep
     "reward": ("Reward", ""),
     "regime": ("Regime", ""),
     "gold_reward": ("Gold reward", ""),
+    "completeness": ("Completeness", "share of what was asked"),
+    "relevance": ("Relevance", "share of sentences"),
+    "factuality": ("Factuality", "share of claims"),
+    "rougeL": ("ROUGE-L", "F measure"),
+    "accuracy": ("Accuracy on pairs", "share"),
+    "log_loss": ("Log loss on pairs", "nats; ln 2 = 0.693 is chance"),
     "kl": ("KL to the reference", "nats a completion"),
     "naturalness": ("Naturalness", "nats a token"),
     "reference_naturalness": ("Naturalness of the reference", "nats a token"),
@@ -47,6 +53,7 @@ FINALS = {  # name: (what a person calls it, unit); the order is that of the rep
     "eos_rate": ("Share that ends (EOS)", ""),
     "distinct_1": ("Distinct tokens", "share of all"),
     "distinct_2": ("Distinct pairs of tokens", "share of all"),
+    "repetition": ("Repetition", "share of three-word runs said before"),
 }
 NOT_FIGURES = ("notes", "sweep", "knob")
 LAST = {
@@ -61,6 +68,7 @@ LAST = {
     "threads": ("Threads", ""),
 }
 TILES = ("reward", "reward_after", "kl", "gold_reward", "naturalness", "objective")
+TILES += ("completeness", "relevance", "factuality", "rougeL", "accuracy", "log_loss")
 
 
 @dataclass

@@ -19,7 +19,12 @@ DECADES = 3.0  # a positive measure that spans more is drawn on a log axis
 # name: (what a person calls it, unit). The order is that of the report; other names follow as they come.
 MEASURES = {
     "reward": ("Reward", "of the classifier or task"),
-    "gold_reward": ("Gold reward", "exact posterior"),
+    "gold_reward": ("Gold reward", "exact"),
+    "completeness": ("Completeness", "share of what was asked"),
+    "relevance": ("Relevance", "share of sentences"),
+    "factuality": ("Factuality", "share of claims"),
+    "eval_rougeL": ("ROUGE-L on validation", "F measure"),
+    "eval_loss": ("Loss on validation", "nats a token"),
     "kl": ("KL to the reference", "nats a completion"),
     "naturalness": ("Naturalness", "log-likelihood, nats a token"),
     "entropy": ("Entropy", "nats"),
@@ -27,7 +32,17 @@ MEASURES = {
     "eos_rate": ("Share that ends (EOS)", ""),
     "distinct_1": ("Distinct words", "share of all"),
     "distinct_2": ("Distinct pairs of words", "share of all"),
+    "repetition": ("Repetition", "share of three-word runs said before"),
     "loss": ("Loss", ""),
+    "policy_loss": ("Policy loss", ""),
+    "value_loss": ("Value loss", ""),
+    "explained_variance": ("Variance explained by the values", "1: all of it"),
+    "ratio": ("Ratio of new to old policy", "mean"),
+    "ratio_variance": ("Variance of the ratio", ""),
+    "clip_fraction": ("Clipped", "share of tokens"),
+    "approx_kl": ("KL of the update", "old to new policy, nats a token"),
+    "validation_loss": ("Log loss on validation pairs", "ln 2 = 0.693 is chance"),
+    "validation_accuracy": ("Accuracy on validation pairs", "share of pairs"),
     "accuracy": ("Accuracy", "share of pairs"),
     "margin": ("Margin", "reward units"),
     "chosen_log_prob": ("Log-probability of chosen answers", "nats"),
@@ -39,7 +54,7 @@ MEASURES = {
     "objective": ("Objective", "reward minus price of KL"),
     "tv": ("Total variation to the optimum", ""),
 }
-SETTINGS = {"alpha": "reward units a nat", "learning_rate": "", "grad_norm": "before clipping"}
+SETTINGS = {"alpha": "reward units a nat", "kl_coef": "reward units a nat", "learning_rate": "", "grad_norm": "before clipping"}
 "Stand last; a setting that never changes is no picture, for the configuration says it."
 ALWAYS_LOG = {"tv"}
 

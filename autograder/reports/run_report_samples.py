@@ -19,10 +19,18 @@ MOST_TOKENS = 400  # of one completion
 FIGURES = (
     ("reward", "reward"),
     ("gold_reward", "gold reward"),
+    ("completeness", "completeness"),
+    ("relevance", "relevance"),
+    ("factuality", "factuality"),
+    ("rougeL", "ROUGE-L"),
     ("kl", "KL"),
     ("naturalness", "naturalness"),
     ("length", "tokens"),
+    ("repetition", "repetition"),
 )
+NOT_FIGURES = ("step", "stage", "prompt", "completion", "tokens", "log_ratio", "id")
+MOST_OTHERS = 8  # figures under names of a run's own, such as those of its rewards
+BESIDE = 24  # tokens: texts longer than these are read side by side, shorter ones below each other
 
 
 @dataclass
@@ -48,6 +56,11 @@ class Entry:
 class Prompt:
     text: str
     entries: list[Entry] = field(default_factory=list)
+
+    @property
+    def beside(self) -> bool:
+        """Whether the completions stand side by side: long ones do, so that an eye can go from one to the other."""
+        return max((len(entry.tokens) for entry in self.entries), default=0) > BESIDE
 
 
 @dataclass
@@ -166,13 +179,21 @@ def _merge_before(prompt: Prompt, runs: int) -> None:
 
 
 def figures_of(sample: dict[str, Any]) -> list[tuple[str, str]]:
-    return [(label, figure(sample[name], 3)) for name, label in FIGURES if number_like(sample.get(name))]
+    return [(label, figure(sample[name], 3)) for name, label in columns_among([sample])]
 
 
 def columns_of(runs: list[Run]) -> list[tuple[str, str]]:
     """The columns of the averages: those that some sample has, and how varied the words are."""
-    samples = [sample for run in runs for sample in run.samples]
-    return [pair for pair in FIGURES if any(number_like(sample.get(pair[0])) for sample in samples)]
+    return columns_among([sample for run in runs for sample in run.samples])
+
+
+def columns_among(samples: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """(name, what a person calls it) of the samples' figures: the well-known ones first, then a run's own, as its rewards apart."""
+    names = dict.fromkeys(name for sample in samples for name, value in sample.items() if number_like(value))
+    known = dict(FIGURES)
+    own = [name for name in names if name not in known and name not in NOT_FIGURES][:MOST_OTHERS]
+    found = [*FIGURES, *((name, name.replace("_", " ")) for name in own)]
+    return [pair for pair in found if pair[0] in names]
 
 
 def averages_of(runs: list[Run]) -> list[Average]:
