@@ -15,7 +15,7 @@ HELP = """Reinforcement learning for language models, by exercises that are chec
 New here? `climb tour` shows the course at work, `climb next` says what to do now, `climb check` says whether it is right.
 A lesson's text is lessons/NN-name/lesson.md, and what you write is toy/name.py or full/name.py.
 
-To learn: check, watch, next, hint, progress, answer, run, report, pretrain. To teach: release, grade. To change the course: skeletons,
+To learn: check, watch, next, hint, progress, answer, run, report, pretrain. To teach: release, grade, export. To change the course: skeletons,
 selfcheck, build-world.
 """
 
@@ -83,7 +83,7 @@ def application():
     """The commands, put together on first use: importing this module imports no library."""
     import typer
 
-    from autograder.commands import answer, build_world, check, grade, learn, pretrain, release, report, run
+    from autograder.commands import answer, build_world, check, export, grade, learn, pretrain, release, report, run
     from autograder.commands import selfcheck, skeletons, tour, watch
 
     app = typer.Typer(name="climb", help=HELP, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -94,7 +94,7 @@ def application():
             print(f"climb {__version__}")
             raise typer.Exit()
 
-    for module in (check, watch, learn, answer, run, report, pretrain, tour, grade, release, skeletons, selfcheck, build_world):
+    for module in (check, watch, learn, answer, run, report, pretrain, tour, grade, export, release, skeletons, selfcheck, build_world):
         module.register(app)
     for command in app.registered_commands:
         command.callback = _stoppable(command.callback)
