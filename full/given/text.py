@@ -57,6 +57,8 @@ class Rollout:
     "1 on real tokens: of the prompt, and of the completion up to its first EOS, which counts."
     prompt_length: int
     "Columns of the prompt, padding included."
+    support: Int[Tensor, "batch time kept"] | None = None
+    "The tokens that could be drawn where top-k is on, by id; -1 fills up. None: every token of the vocabulary could."
 
     def __len__(self) -> int:
         return len(self.tokens)
