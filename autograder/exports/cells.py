@@ -14,12 +14,14 @@ FORMULA_STARTS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 
 
 def safe(cell: object) -> object:
-    """A number as it is; text with an apostrophe before it where it would be taken for a formula, on one line, without controls."""
+    """A number as it is; text on one line, with an apostrophe before it where it would be taken for a formula."""
     if isinstance(cell, (int, float)) and not isinstance(cell, bool):
         return cell
     text = str("" if cell is None else cell)
     risky = text.startswith(FORMULA_STARTS) or text.lstrip().startswith(FORMULA_STARTS)
-    text = "".join(" " if character in "\t\r\n" else character for character in text if character in "\t\r\n" or character.isprintable())
+    text = "".join(
+        " " if character in "\t\r\n" else character for character in text if character in "\t\r\n" or character.isprintable()
+    )
     return "'" + text if risky else text
 
 

@@ -1,12 +1,13 @@
 """The gradebooks of Canvas and Moodle: a file for their import, or their own downloaded file with one column filled.
 
-What their files look like is told in their guides ("Gradebook CSV" of Canvas; "Grade import" and "Offline grading worksheet" of Moodle):
+What their files look like is told in their guides (Canvas on its gradebook CSV; Moodle on grade import and grading worksheets):
 
     Canvas                 Student, ID, SIS User ID, SIS Login ID, Section, <assignment (its id)>, ...; a row `Points Possible`
     Moodle's gradebook     First name, Last name, ID number, Email address, ..., Assignment: <name> (Real), ...
     Moodle's worksheet     Identifier (Participant 4711), Full name, Email address, Status, Grade, Maximum grade, ...
 
-A student is found by an id first, by name where no id fits. Whoever fits two is left out and told: a wrong grade is worse than none.
+A student is found by an id first, by name where no id fits. Whoever fits two is left out and told:
+a wrong grade is worse than none.
 """
 
 from __future__ import annotations
@@ -65,24 +66,34 @@ class _Book:
         return ""
 
 
-def canvas(grades: Iterable[Grade], target: Path, book: Path | None = None, column: str | None = None, scale: bool = False) -> Filled:
+def canvas(
+    grades: Iterable[Grade], target: Path, book: Path | None = None, column: str | None = None, scale: bool = False
+) -> Filled:
     """Writes a file for Canvas' `Import` of grades. With `book`, Canvas' own export, its students and the one column are kept."""
     grades = list(grades)
     if book is None:
-        return _new(grades, target, CANVAS_HEAD, column or "Climb", _canvas_row, [["    Points Possible", "", "", "", ""]], scale)
+        return _new(
+            grades, target, CANVAS_HEAD, column or "Climb", _canvas_row, [["    Points Possible", "", "", "", ""]], scale
+        )
     read = _read(book, ("student", "id"), "Canvas' gradebook export (Student, ID, SIS User ID, ...)")
-    special = [i for i, row in enumerate(read.rows) if i and (not row or folded(row[0]) in ("points possible", "", "student, test"))]
+    special = [
+        i for i, row in enumerate(read.rows) if i and (not row or folded(row[0]) in ("points possible", "", "student, test"))
+    ]
     about = [i for i, title in enumerate(read.head) if folded(title) in (*CANVAS_IDS, "student", "section", "root account")]
     others = [i for i in range(len(read.head)) if i not in about]
     at = _chosen(read, others, column)
     kept = [*about, at]
-    possible = next((row[at] for i in special for row in [read.rows[i]] if folded(row[0]) == "points possible" and at < len(row)), "")
+    possible = next(
+        (row[at] for i in special for row in [read.rows[i]] if folded(row[0]) == "points possible" and at < len(row)), ""
+    )
     done = _fill(read, grades, at, CANVAS_IDS, lambda row: [_turned(read.at(row, "student"))], special, possible, scale)
     done.path = write_whole_table(target, [_only(row, kept) for row in read.rows], read.delimiter, read.bom)
     return done
 
 
-def moodle(grades: Iterable[Grade], target: Path, book: Path | None = None, column: str | None = None, scale: bool = False) -> Filled:
+def moodle(
+    grades: Iterable[Grade], target: Path, book: Path | None = None, column: str | None = None, scale: bool = False
+) -> Filled:
     """The same for Moodle: for its grade import, or its assignment's grading worksheet, which comes back with all its columns."""
     grades = list(grades)
     if book is None:
@@ -90,7 +101,9 @@ def moodle(grades: Iterable[Grade], target: Path, book: Path | None = None, colu
     read = _read(book, (), "Moodle's gradebook export or grading worksheet")
     names = [folded(title) for title in read.head]
     if not set(names) & set(MOODLE_IDS):
-        raise GradebookError(f"{book}: expected Moodle's export with a column {', '.join(MOODLE_HEAD)} or Identifier, received {_heads(read)}")
+        raise GradebookError(
+            f"{book}: expected Moodle's export with a column {', '.join(MOODLE_HEAD)} or Identifier, received {_heads(read)}"
+        )
     worksheet = WORKSHEET in names
     others = [names.index("grade")] if worksheet and "grade" in names and column is None else []
     others = others or [i for i, name in enumerate(names) if name not in MOODLE_ABOUT and not name.startswith("last ")]
@@ -116,9 +129,17 @@ def _new(grades, target, head, column, row_of, first, scale) -> Filled:
 
 
 def _canvas_row(grade: Grade) -> list:
-    number = re.fullmatch(r"[^_]+(?:_LATE)?_(\d+)", grade.submission, re.IGNORECASE)  # Canvas' own name for a submission holds its id
+    number = re.fullmatch(
+        r"[^_]+(?:_LATE)?_(\d+)", grade.submission, re.IGNORECASE
+    )  # Canvas' own name for a submission holds its id
     login = grade.student.get("login") or grade.student.get("email") or ""
-    return [grade.name or grade.submission, number[1] if number else "", grade.student.get("id") or "", login, grade.student.get("section") or ""]
+    return [
+        grade.name or grade.submission,
+        number[1] if number else "",
+        grade.student.get("id") or "",
+        login,
+        grade.student.get("section") or "",
+    ]
 
 
 def _moodle_row(grade: Grade) -> list:
@@ -130,7 +151,9 @@ def _read(path: Path, needed: tuple[str, ...], what: str) -> _Book:
         data = path.read_bytes()
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise GradebookError(f"{path} is not UTF-8 (byte 0x{data[error.start]:02x}; Latin-1 perhaps): save it as CSV in UTF-8") from None
+        raise GradebookError(
+            f"{path} is not UTF-8 (byte 0x{data[error.start]:02x}; Latin-1 perhaps): save it as CSV in UTF-8"
+        ) from None
     except OSError as error:
         raise GradebookError(f"{path} cannot be read ({error.strerror})") from None
     first = text.split("\n", 1)[0]
@@ -153,10 +176,14 @@ def _chosen(book: _Book, among: list[int], column: str | None) -> int:
     """The column to fill: by its name, with or without the id that Canvas puts behind it; the only one, if none is named."""
     if column is not None:
         wanted = folded(column)
-        fitting = [i for i in among if folded(book.head[i]) == wanted] or [i for i in among if wanted in (_bare(book.head[i]), _id(book.head[i]))]
+        fitting = [i for i in among if folded(book.head[i]) == wanted] or [
+            i for i in among if wanted in (_bare(book.head[i]), _id(book.head[i]))
+        ]
         if len(fitting) == 1:
             return fitting[0]
-        raise GradebookError(f"{book.path}: {'no column' if not fitting else 'several columns'} {column!r}; there are {_listed(book, among)}")
+        raise GradebookError(
+            f"{book.path}: {'no column' if not fitting else 'several columns'} {column!r}; there are {_listed(book, among)}"
+        )
     fitting = [i for i in among if "climb" in folded(book.head[i])] or among
     if len(fitting) == 1:
         return fitting[0]
@@ -179,7 +206,7 @@ def _listed(book: _Book, among: list[int]) -> str:
 
 
 def _fill(book, grades, at, ids, names_of, special, possible, scale) -> Filled:
-    """Puts each grade into its student's row. Raises GradebookError where the column counts other points and nobody asked to scale."""
+    """Puts each grade into its student's row. Raises GradebookError if it counts other points and nobody asked to scale."""
     most = max((grade.final_max for grade in grades), default=0.0)
     try:
         possible = float(str(possible).replace(",", ".")) if str(possible).strip() else most

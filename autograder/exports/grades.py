@@ -30,8 +30,10 @@ class Grade:
 
     @property
     def keys(self) -> set[str]:
-        """The ids by which a learning system may know this student, folded: those of the roster, and those in the submission's name."""
-        told = {str(value) for name, value in self.student.items() if name not in ("name", "section", "extension_days") and value}
+        """The ids by which a learning system may know this student: the roster's, and those in the submission's name."""
+        told = {
+            str(value) for name, value in self.student.items() if name not in ("name", "section", "extension_days") and value
+        }
         return {folded(text) for text in (*told, self.submission, *re.findall(r"(?<!\d)\d{3,}(?!\d)", self.submission)) if text}
 
     @property
@@ -73,7 +75,9 @@ def read_grades(folder: Path) -> list[Grade]:
         try:
             found.append(grade_of(json.loads(path.read_text(encoding="utf-8"))))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise ValueError(f"{path} is no result of `climb grade` ({type(error).__name__}): grade that student again") from None
+            raise ValueError(
+                f"{path} is no result of `climb grade` ({type(error).__name__}): grade that student again"
+            ) from None
     return found
 
 
@@ -81,7 +85,9 @@ def write_grades(grades: Iterable[Grade], path: Path) -> Path:
     """`grades.csv`: a row a student; final grade, what led to it, points by lesson, and which statuses to look at."""
     grades = list(grades)
     lessons = sorted({number for grade in grades for number in grade.lessons})
-    from_policy = sorted({key for grade in grades for key, value in grade.policy.items() if _plain(value)} - {"final_score", "max_score"})
+    from_policy = sorted(
+        {key for grade in grades for key, value in grade.policy.items() if _plain(value)} - {"final_score", "max_score"}
+    )
     head = ["submission", "id", "name", "section", "final", "out_of", "percent", "score", "max_score", *from_policy]
     head += [f"lesson {number}" for number in lessons] + ["passed", "exercises", "to look at"]
     return write_table(path, head, [_row(grade, lessons, from_policy) for grade in grades])
@@ -101,4 +107,6 @@ def _plain(value: object) -> bool:
 
 
 def _shown(value: object) -> object:
-    return ("yes" if value else "no") if isinstance(value, bool) else points(value) if isinstance(value, (int, float)) else value
+    return (
+        ("yes" if value else "no") if isinstance(value, bool) else points(value) if isinstance(value, (int, float)) else value
+    )
