@@ -11,7 +11,7 @@ from .text import Rollout, position_ids
 
 
 def chosen_log_probs(logits: Float[Tensor, "... vocabulary"], tokens: Int[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """log softmax(logits)[token], without keeping a log-softmax of the whole vocabulary (the cross entropy keeps its input alone)."""
+    """log softmax(logits)[token], by one cross entropy; 0, without a gradient, where the token is -100, which scores nothing."""
     flat = logits.reshape(-1, logits.shape[-1])
     if flat.dtype in (torch.bfloat16, torch.float16):  # a sum over the vocabulary needs more digits than these have
         flat = flat.float()

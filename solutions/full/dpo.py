@@ -63,10 +63,9 @@ def sequence_log_probs(
     """
     require_labels(labels, logits)
     # BEGIN SOLUTION
-    labels = labels[:, 1:]
-    scored = labels != IGNORED  # (B, L - 1)
-    picked = chosen_log_probs(logits[:, :-1][scored], labels[scored])  # (N,): no softmax where nothing is scored
-    log_probs = picked.new_zeros(scored.shape).masked_scatter(scored, picked).sum(dim=1)  # (B,)
+    labels = F.pad(labels[:, 1:], (0, 1), value=IGNORED)  # moved, not the logits: a slice of those would be copied
+    scored = labels != IGNORED  # (B, L)
+    log_probs = chosen_log_probs(logits, labels).sum(dim=1)  # (B, L) -> (B,); 0 where the label is -100
     return log_probs / scored.sum(dim=1).clamp(min=1) if average else log_probs
     # END SOLUTION
 

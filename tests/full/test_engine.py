@@ -107,11 +107,16 @@ def test_chosen_log_probs_are_those_of_the_log_softmax_with_their_gradient():
     tokens = torch.randint(0, 11, (3, 5))
     weights = torch.randn(3, 5, dtype=torch.float64)
     plain = logits.log_softmax(-1).gather(-1, tokens[..., None])[..., 0]
-    (expected,) = torch.autograd.grad((plain * weights).sum(), logits)
+    (expected,) = torch.autograd.grad((plain * weights).sum(), logits, retain_graph=True)
     fast = chosen_log_probs(logits, tokens)
     (found,) = torch.autograd.grad((fast * weights).sum(), logits)
     assert torch.allclose(fast, plain, atol=1e-12) and torch.allclose(found, expected, atol=1e-12)  # float64
     assert chosen_log_probs(logits.detach().bfloat16(), tokens).dtype == torch.float32
+    some = torch.randint(0, 2, (3, 5)).bool()
+    scored = chosen_log_probs(logits, tokens.where(some, -100))
+    (found,) = torch.autograd.grad((scored * weights).sum(), logits)
+    (expected,) = torch.autograd.grad((plain * some * weights).sum(), logits)
+    assert torch.allclose(scored, plain * some, atol=1e-12) and torch.allclose(found, expected, atol=1e-12)  # -100 scores nothing
 
 
 def test_a_uniform_number_gives_the_token_whose_share_holds_it():

@@ -20,9 +20,9 @@ EXTREME = np.array([200.0, -200.0, 1000.0, -1000.0, 0.5])  # sigma(-200) is 1e-8
 
 SCORED_LABELS = "scored = (position >= prompt_lengths.unsqueeze(1)) & (attention_mask != 0)  # (B, L)"
 FILLED = "return input_ids.masked_fill(~scored, IGNORED)"
-SHIFT = "    labels = labels[:, 1:]\n    scored = labels != IGNORED  # (B, L - 1)"
-PICKED = "picked = chosen_log_probs(logits[:, :-1][scored], labels[scored])  # (N,): no softmax where nothing is scored"
-SUMMED = "log_probs = picked.new_zeros(scored.shape).masked_scatter(scored, picked).sum(dim=1)  # (B,)"
+SHIFT = "labels = F.pad(labels[:, 1:], (0, 1), value=IGNORED)  # moved, not the logits: a slice of those would be copied"
+PICKED = "chosen_log_probs(logits, labels)"
+GATHERED = ".gather(-1, labels.clamp(min=0).unsqueeze(-1)).squeeze(-1).masked_fill(~scored, 0.0)"
 AVERAGED = "return log_probs / scored.sum(dim=1).clamp(min=1) if average else log_probs"
 FIRST = "first = max(int(pairs.prompt_lengths.min()) - 1, 0)  # nothing before this column is asked for"
 FORWARD = """    logits = model(
@@ -162,41 +162,41 @@ class Sequences(Check):
     mistakes = [
         edit("unshifted-log-probs", "Each token is scored by the logits at its own position, which have already seen it. The "
              "logits at position t are for the token at t + 1: pair logits[:, :-1] with labels[:, 1:].",
-             {"    labels = labels[:, 1:]\n": "", "logits[:, :-1][scored]": "logits[scored]"}),
+             {"    " + SHIFT + "\n": ""}),
         edit("shifted-backwards", "The shift goes the wrong way: position t's logits are paired with the token before it.",
-             {"labels = labels[:, 1:]": "labels = labels[:, :-1]", "logits[:, :-1][scored]": "logits[:, 1:][scored]"}),
+             {SHIFT: "labels = F.pad(labels[:, :-1], (1, 0), value=IGNORED)"}),
         edit("dropped-token", "The first token of each completion is left out. It is scored too, by the logits at the prompt's "
-             "last token.", {SHIFT: SHIFT + "\n    scored = scored & (F.pad(labels, (1, 0), value=IGNORED)[:, :-1] != IGNORED)"}),
+             "last token.",
+             {SHIFT: "labels = F.pad(labels[:, 1:].where(labels[:, :-1] != IGNORED, IGNORED), (0, 1), value=IGNORED)"}),
         edit("last-token-dropped", "The last column is left out. Only the *logits* of the last position are good for nothing; "
              "its token is scored by the position before.",
-             {"labels = labels[:, 1:]": "labels = labels[:, 1:-1]", "logits[:, :-1][scored]": "logits[:, :-2][scored]"}),
+             {SHIFT: "labels = F.pad(labels[:, 1:-1], (0, 2), value=IGNORED)"}),
         edit("dpo-mean", "You return the mean over the tokens. DPO's derivation needs log pi of the whole completion, which is "
              "the sum; the mean is for average=True.", {" if average else log_probs": ""}),
         edit("average-ignored", "`average` has no effect.", {AVERAGED: "return log_probs"}),
         edit("padding-scored", "The mean is taken over all columns, padding and prompt with them. Divide by the number of scored "
              "tokens of each row.", {"scored.sum(dim=1).clamp(min=1)": "scored.shape[1]"}),
         edit("label-padding", "Positions with the label -100 are scored as if they were token 0. They do not count at all.",
-             {"scored = labels != IGNORED  # (B, L - 1)": "scored = torch.ones_like(labels, dtype=torch.bool)",
-              "labels[scored])  # (N,)": "labels[scored].clamp(min=0))  # (N,)"}),
+             {PICKED: "chosen_log_probs(logits, labels.clamp(min=0))[:, :-1]"}),
         edit("mean-over-batch", "You average over all tokens of the batch together. Each row has its own mean.",
              {AVERAGED: "return log_probs / scored.sum().clamp(min=1) if average else log_probs"}),
         edit("empty-row", "A row without a scored token gives 0/0. Its log-probability is 0, that of saying nothing.",
              {".clamp(min=1) if average": " if average"}),
         edit("raw-logits-as-log-probs", "These are logits, not log-probabilities: the log-softmax over the vocabulary is "
              "missing.",
-             {PICKED: "picked = logits[:, :-1][scored].gather(1, labels[scored].unsqueeze(1)).squeeze(1)"}),
+             {PICKED: "logits" + GATHERED}),
         edit("log-of-softmax", "The softmax underflows to 0 and its logarithm is -inf. Take log_softmax in one step.",
-             {PICKED: "picked = logits[:, :-1][scored].softmax(-1).log().gather(1, labels[scored].unsqueeze(1)).squeeze(1)"}),
+             {PICKED: "logits.softmax(-1).log()" + GATHERED}),
         edit("flipped-sign", "The sign is that of a cross entropy. A log-probability is never positive.",
-             {SUMMED: SUMMED.replace("picked.new_zeros", "-picked.new_zeros")}),
+             {PICKED: "-" + PICKED}),
         edit("probabilities", "These are probabilities. Return their logarithms.", {AVERAGED: AVERAGED.replace(
             "return log_probs / scored.sum(dim=1).clamp(min=1) if average else log_probs",
             "return (log_probs / scored.sum(dim=1).clamp(min=1) if average else log_probs).exp()")}),
-        edit("cut-graph", "No gradient reaches the logits.", {PICKED: PICKED.replace("logits[", "logits.detach()[")}),
+        edit("cut-graph", "No gradient reaches the logits.", {PICKED: "chosen_log_probs(logits.detach(), labels)"}),
         edit("device-dtype", "The result is float32. float64 in, float64 out.", {
-            "picked = chosen_log_probs(logits[:, :-1][scored], ": "picked = chosen_log_probs(logits.float()[:, :-1][scored], "}),
+            PICKED: "chosen_log_probs(logits.float(), labels)"}),
         edit("in-place", "`labels` itself has been changed. Work on a copy.",
-             {SHIFT: SHIFT + "\n    labels[~scored] = 0"}),
+             {SHIFT: "given = labels\n    " + SHIFT + "\n    given[given == IGNORED] = 0"}),
     ]  # fmt: skip
 
 
@@ -221,7 +221,7 @@ class SequencesInBfloat16(Check):
     mistakes = [
         edit("half-precision", "From bfloat16 logits the result is bfloat16: eight bits, which tell -60.0 from -60.25 and "
              "nothing in between. Margins are differences of such numbers. Take the logits to float32 first.",
-             {PICKED: "picked = logits[:, :-1][scored].log_softmax(-1).gather(1, labels[scored].unsqueeze(1)).squeeze(1)"}),
+             {PICKED: "logits.log_softmax(-1)" + GATHERED}),
     ]  # fmt: skip
 
 
