@@ -59,7 +59,7 @@ def grade_of(result: dict) -> Grade:
         submission=str(result["submission"]),
         score=float(result["score"]),
         max_score=float(result["max_score"]),
-        final=float(policy.get("final_score", result["score"])),
+        final=float(policy.get("score", result["score"])),
         final_max=float(policy.get("max_score", result["max_score"])),
         student=student,
         lessons=lessons,
@@ -86,7 +86,7 @@ def write_grades(grades: Iterable[Grade], path: Path) -> Path:
     grades = list(grades)
     lessons = sorted({number for grade in grades for number in grade.lessons})
     from_policy = sorted(
-        {key for grade in grades for key, value in grade.policy.items() if _plain(value)} - {"final_score", "max_score"}
+        {key for grade in grades for key, value in grade.policy.items() if _plain(value)} - {"score", "max_score"}
     )
     head = ["submission", "id", "name", "section", "final", "out_of", "percent", "score", "max_score", *from_policy]
     head += [f"lesson {number}" for number in lessons] + ["passed", "exercises", "to look at"]

@@ -83,7 +83,7 @@ def test_a_policy_decides_what_the_grade_is(tmp_path):
     policy = {
         "late_days": 2,
         "penalty": 3.0,
-        "final_score": 4.0,
+        "score": 4.0,
         "max_score": 10.0,
         "note": "two days late",
         "lessons": {"1": 4},
