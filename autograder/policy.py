@@ -153,6 +153,7 @@ class Policy:
                     "penalty": _rounded(penalty),
                     "earned": _rounded(earned),
                     "of": _rounded(of),
+                    "points": rules.points,
                     "score": _rounded(earned / of * worth * (1 - penalty) if of else 0.0),
                     "max_score": _rounded(worth),
                 }
