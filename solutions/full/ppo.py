@@ -1,0 +1,561 @@
+"""Lesson 14: PPO on real language models, encoder-decoders and decoders alike, with rewards as fine as they are given.
+
+Conventions, the same in every function:
+
+- A `Rollout` holds prompts padded on the left and completions padded on the right: T columns of completion, of which `mask`,
+  bool (batch, time), has the tokens up to and including the first EOS. What stands off the mask means nothing: results are 0
+  there and never depend on it.
+- Log-probabilities are natural (nats), of the distribution that was sampled: logits divided by the temperature, and where top-k
+  was on, over the tokens in `rollout.support` alone (section 14.3). Those of the reference: over the whole vocabulary.
+- Values are (batch, time + 1): before each token of the completion, and behind the last column.
+- A mean over tokens runs over all real tokens of the batch together (lesson 6, eq. 6.2). Every loss is to be made small.
+- Results have the dtype of what comes in. No argument is changed in place. Dropout is off throughout.
+
+The `require_...` calls are given, at the end of the file: they refuse input that makes no sense.
+"""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+from typing import Any, Mapping, Sequence
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from full.given.loop import Loop
+from full.given.ppo_settings import Experience, PPOConfig, Reward, Span, TextPrompts
+from full.given.ppo_settings import completion_texts, minibatches, repetition, stacked, token_ends, value_head
+from full.given.rollout import rollout as sample
+from full.given.scoring import chosen_log_probs
+from full.given.text import Rollout, position_ids
+from solutions.full.kl_control import AdaptiveKLController
+from solutions.toy.ppo import approximate_kl, clip_fraction, clipped_surrogate, clipped_value_loss
+from solutions.toy.ppo import explained_variance, gae, masked_mean, whiten
+from toy.given import ppo as given
+
+
+class GPT2Policy(nn.Module):
+    """A Hugging Face decoder-only language model, asked about completions (section 14.2)."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def hidden(self, rollout: Rollout) -> Float[Tensor, "batch time_and_one width"]:
+        """The last hidden states before each token of the completion and behind the last column: (batch, time + 1, width).
+
+        Column 0 is that of the prompt's last token. `self.model.base_model(input_ids=, attention_mask=, position_ids=,
+        use_cache=False).last_hidden_state` has a state for every column. Prompts are padded on the left: positions are those
+        of `position_ids`.
+        """
+        # BEGIN SOLUTION
+        out = self.model.base_model(
+            input_ids=rollout.tokens,
+            attention_mask=rollout.attention_mask,
+            position_ids=position_ids(rollout.attention_mask),
+            use_cache=False,
+        )
+        return out.last_hidden_state[:, rollout.prompt_length - 1 :]
+        # END SOLUTION
+
+    def logits(self, hidden: Float[Tensor, "... width"]) -> Float[Tensor, "... vocabulary"]:
+        """The next token's logits from hidden states of any shape: given."""
+        return self.model.get_output_embeddings()(hidden)
+
+
+class T5Policy(nn.Module):
+    """A Hugging Face encoder-decoder: the encoder reads the prompt, the decoder writes the completion (section 14.2)."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def hidden(self, rollout: Rollout) -> Float[Tensor, "batch time_and_one width"]:
+        """The decoder's hidden states before each token of the completion and behind the last column: (batch, time + 1, width).
+
+        The encoder reads the prompt's columns of `rollout.tokens` with their part of the attention mask. The decoder reads
+        `config.decoder_start_token_id` and then the completion: its state at the start token is the one before the first token.
+        `model.get_encoder()(input_ids=, attention_mask=).last_hidden_state`, and `model.get_decoder()(input_ids=,
+        encoder_hidden_states=, encoder_attention_mask=, use_cache=False).last_hidden_state`. T5's positions are relative.
+        """
+        # BEGIN SOLUTION
+        n = rollout.prompt_length
+        read = rollout.attention_mask[:, :n]
+        encoded = self.model.get_encoder()(input_ids=rollout.tokens[:, :n], attention_mask=read).last_hidden_state
+        start = torch.full_like(rollout.tokens[:, :1], self.model.config.decoder_start_token_id)
+        out = self.model.get_decoder()(
+            input_ids=torch.cat([start, rollout.completion], dim=1),
+            encoder_hidden_states=encoded,
+            encoder_attention_mask=read,
+            use_cache=False,
+        )
+        return out.last_hidden_state
+        # END SOLUTION
+
+    def logits(self, hidden: Float[Tensor, "... width"]) -> Float[Tensor, "... vocabulary"]:
+        """The next token's logits from hidden states of any shape: given. T5 scales them where embeddings are shared."""
+        scaled = getattr(self.model.config, "scale_decoder_outputs", False)
+        return self.model.get_output_embeddings()(hidden * self.model.config.d_model**-0.5 if scaled else hidden)
+
+
+class Value(nn.Module):
+    """What is still to be expected: one number from a trunk's hidden state (section 14.5).
+
+    trunk: a `GPT2Policy` or `T5Policy`: a network of its own, or the policy itself (a shared trunk).
+    """
+
+    def __init__(self, trunk: GPT2Policy | T5Policy) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.head = value_head(trunk.model.config.hidden_size, trunk.model.get_input_embeddings().weight)
+
+    def of(self, hidden: Float[Tensor, "... width"]) -> Float[Tensor, "..."]:
+        """The values of hidden states: given."""
+        return self.head(hidden).squeeze(-1)
+
+    def forward(self, rollout: Rollout) -> Float[Tensor, "batch time_and_one"]:
+        return self.of(self.trunk.hidden(rollout))
+
+
+def GPT2Value(model: nn.Module) -> Value:
+    """A value model around a decoder-only network of its own."""
+    return Value(GPT2Policy(model))
+
+
+def T5Value(model: nn.Module) -> Value:
+    """A value model around an encoder-decoder of its own."""
+    return Value(T5Policy(model))
+
+
+def sampled_log_probs(
+    logits: Float[Tensor, "rows vocabulary"],
+    tokens: Int[Tensor, "rows"],
+    temperature: float,
+    support: Int[Tensor, "rows kept"] | None = None,
+) -> Float[Tensor, "rows"]:
+    """log p(token) of each row under the distribution that was drawn from (eq. 14.3).
+
+        p(v) = exp(logits_v / temperature) / sum over u in the support of exp(logits_u / temperature)
+
+    support: the ids of each row's tokens that could be drawn; -1 fills up and is no token. None: the whole vocabulary.
+    It was fixed when the token was drawn: with new logits the same tokens are compared, so that no log-probability is -inf.
+    Raises ValueError if the shapes differ, unless the temperature is positive, and if a token is not in its row's support.
+    """
+    require_scoring(logits, tokens, temperature, support)
+    # BEGIN SOLUTION
+    if support is None:
+        return chosen_log_probs(logits / temperature, tokens)
+    kept = logits.gather(1, support.clamp(min=0)) / temperature  # (N, K)
+    kept = kept.masked_fill(support < 0, -torch.inf)
+    chosen = logits.gather(1, tokens.unsqueeze(1)).squeeze(1) / temperature  # (N,)
+    return chosen - kept.logsumexp(dim=1)
+    # END SOLUTION
+
+
+def score(
+    policy: GPT2Policy | T5Policy,
+    value: Value | None,
+    rollout: Rollout,
+    temperature: float,
+    support: Int[Tensor, "batch time kept"] | None = None,
+) -> tuple[Float[Tensor, "batch time"], Float[Tensor, "batch time_and_one"] | None]:
+    """(log-probabilities of the completions' tokens, values) in as little work as it takes (section 14.4).
+
+    Logits are made of the hidden states before *real* tokens alone. Where `value.trunk` is the policy its hidden states serve
+    both; without `value` there are no values (None). Log-probabilities are 0 off the mask; values have all their columns.
+    """
+    # BEGIN SOLUTION
+    hidden, mask = policy.hidden(rollout), rollout.mask  # (B, T + 1, W), (B, T)
+    logits = policy.logits(hidden[:, :-1][mask])  # (N, V) of the N real tokens
+    kept = None if support is None else support[mask]
+    real = sampled_log_probs(logits, rollout.completion[mask], temperature, kept)  # (N,)
+    log_probs = real.new_zeros(mask.shape).masked_scatter(mask, real)
+    if value is None:
+        return log_probs, None
+    return log_probs, value.of(hidden) if value.trunk is policy else value(rollout)
+    # END SOLUTION
+
+
+def spread(
+    values: Sequence[float | Sequence[Span]], ends: Int[Tensor, "batch time"], mask: Bool[Tensor, "batch time"]
+) -> Float[Tensor, "batch time"]:
+    """A reward as it was given, at the tokens it belongs to (eq. 14.4): float64, 0 elsewhere.
+
+    values: for each row one number for the whole answer, or a list of (characters up to a span's end, value).
+    ends: characters of the text up to and including each token; never falls along a row.
+    A whole answer's number stands at the last real token. A span's value stands at the first real token that reaches the span's
+    end (ends >= its characters), at the last real one if none does. What meets at one token adds up. A row without a real token
+    has no place: its values are dropped.
+    Raises ValueError unless there is an entry a row, for a place that is negative, and for a value that is NaN or inf.
+    """
+    require_spans(values, ends, mask)
+    # BEGIN SOLUTION
+    rewards = torch.zeros(mask.shape, dtype=torch.float64)
+    for b, entry in enumerate(values):
+        real = mask[b].nonzero().flatten().tolist()
+        if not real:
+            continue
+        spans = [(math.inf, entry)] if isinstance(entry, Real) else entry
+        for end, number in spans:
+            at = next((t for t in real if ends[b, t] >= end), real[-1])
+            rewards[b, at] += number
+    return rewards
+    # END SOLUTION
+
+
+class FineGrainedReward:
+    """K rewards, each at its own density, summed with their weights (section 14.6, eq. 14.5).
+
+    rewards: by name, each (texts of the prompts, texts of the completions) -> a number or a list of spans for each row.
+    weights: by the same names.  tokenizer: the policy's; a reward reads text, so that it may have any tokenizer of its own.
+    Raises ValueError if the names differ, if there is no reward, or if a weight is not finite.
+    """
+
+    def __init__(self, rewards: Mapping[str, Reward], weights: Mapping[str, float], tokenizer: Any) -> None:
+        require_names(rewards, weights)
+        self.rewards, self.weights, self.tokenizer = dict(rewards), dict(weights), tokenizer
+
+    def __call__(
+        self, prompts: TextPrompts, rollout: Rollout
+    ) -> tuple[Float[Tensor, "batch time"], dict[str, Float[Tensor, "batch"]]]:
+        """(rewards of the tokens, weighted and summed; of each reward by name its sum in each row, unweighted), float64.
+
+        The texts are `prompts.texts` and `completion_texts(self.tokenizer, rollout)`; `token_ends(self.tokenizer, rollout)` says
+        where the tokens end in them. Both results are on the rollout's device.
+        """
+        # BEGIN SOLUTION
+        mask = rollout.mask.cpu()
+        texts, ends = completion_texts(self.tokenizer, rollout), token_ends(self.tokenizer, rollout)
+        total, scores = torch.zeros(mask.shape, dtype=torch.float64), {}
+        for name, reward in self.rewards.items():
+            placed = spread(reward(prompts.texts, texts), ends, mask)  # (B, T)
+            total += self.weights[name] * placed
+            scores[name] = placed.sum(dim=1).to(rollout.tokens.device)
+        return total.to(rollout.tokens.device), scores
+        # END SOLUTION
+
+
+def has_ended(
+    completion: Int[Tensor, "batch time"], mask: Bool[Tensor, "batch time"], eos_token_id: int | None
+) -> Bool[Tensor, "batch"]:
+    """Which completions end with a real EOS; all True where the tokenizer has none (None): then every text ends by its length.
+
+    What fills up a row may have the id of EOS: the mask says what is real.
+    Raises ValueError if the shapes differ.
+    """
+    given.require_same_shape(completion=completion, mask=mask)
+    # BEGIN SOLUTION
+    if eos_token_id is None:
+        return torch.ones_like(mask[:, 0])
+    return ((completion == eos_token_id) & mask).any(dim=1)
+    # END SOLUTION
+
+
+def kl_penalise_reward(
+    rewards: Float[Tensor, "batch time"],
+    log_probs: Float[Tensor, "batch time"],
+    ref_log_probs: Float[Tensor, "batch time"],
+    mask: Bool[Tensor, "batch time"],
+    ended: Bool[Tensor, "batch"],
+    kl_coef: float,
+    eos_penalty: float,
+) -> Float[Tensor, "batch time"]:
+    """What each token is paid: its reward, less the price of leaving the reference, less that of not ending (eq. 14.6).
+
+        r_t - kl_coef (log pi(y_t) - log pi_ref(y_t)) - eos_penalty if t is the last real token of a row that has not ended
+
+    Constants: no gradient flows back into anything. 0 off the mask, whatever stands there, NaN and inf too.
+    Raises ValueError if the shapes differ, for a mask without a real token, and for a negative kl_coef or eos_penalty.
+    """
+    given.require_same_shape(rewards=rewards, log_probs=log_probs, ref_log_probs=ref_log_probs, mask=mask)
+    given.require_mask(mask)
+    given.require_per_row("ended", ended, mask)
+    given.require_not_negative("kl_coef", kl_coef)
+    given.require_not_negative("eos_penalty", eos_penalty)
+    # BEGIN SOLUTION
+    position = torch.arange(mask.shape[1], device=mask.device)
+    last = position == mask.sum(dim=1, keepdim=True) - 1  # (B, T)
+    paid = rewards - kl_coef * (log_probs - ref_log_probs) - eos_penalty * (last & ~ended.unsqueeze(1))
+    return torch.where(mask, paid, 0.0).detach()
+    # END SOLUTION
+
+
+def compute_advantages(
+    rewards: Float[Tensor, "batch time"],
+    values: Float[Tensor, "batch time_and_one"],
+    mask: Bool[Tensor, "batch time"],
+    cut: Bool[Tensor, "batch"],
+    gamma: float,
+    lam: float,
+) -> tuple[Float[Tensor, "batch time"], Float[Tensor, "batch time"]]:
+    """(advantages, returns) by GAE over each row's real tokens; both 0 off the mask, neither with a gradient (eq. 14.7, 14.8).
+
+    values: before each token and behind the last column, (batch, time + 1).
+    cut: True for a row that would have gone on. Behind its last real token the value that stands there is expected; behind that
+    of every other row, 0. A row of n real tokens has the value behind them in column n.
+    Raises ValueError if the shapes do not fit, no token is real, or gamma or lam is outside [0, 1].
+    """
+    require_values(values, mask)
+    given.require_same_shape(rewards=rewards, mask=mask)
+    given.require_per_row("cut", cut, mask)
+    # BEGIN SOLUTION
+    behind = values.gather(1, mask.sum(dim=1, keepdim=True)).squeeze(1)  # (B,): V in column n
+    return gae(rewards, values[:, :-1], mask, gamma, lam, bootstrap=torch.where(cut, behind, 0.0))
+    # END SOLUTION
+
+
+def policy_loss(
+    log_probs: Float[Tensor, "batch time"],
+    old_log_probs: Float[Tensor, "batch time"],
+    advantages: Float[Tensor, "batch time"],
+    mask: Bool[Tensor, "batch time"],
+    clip: float,
+) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
+    """(PPO's clipped loss as in lesson 6, what to watch beside it), means over real tokens (eq. 14.9 to 14.12).
+
+    The figures, without gradient: "approx_kl" and "clip_fraction" as in lesson 6; "ratio", the mean of rho = pi / pi_old over the
+    real tokens, which stays near 1; "ratio_variance", the mean of (rho - mean)^2.
+    Raises ValueError as `clipped_surrogate` does.
+    """
+    # BEGIN SOLUTION
+    loss = clipped_surrogate(log_probs, old_log_probs, advantages, mask, clip)
+    with torch.no_grad():
+        ratio = (log_probs - old_log_probs).exp()
+        mean = masked_mean(ratio, mask)
+        figures = {
+            "approx_kl": approximate_kl(log_probs, old_log_probs, mask),
+            "clip_fraction": clip_fraction(log_probs, old_log_probs, mask, clip),
+            "ratio": mean,
+            "ratio_variance": masked_mean((ratio - mean) ** 2, mask),
+        }
+    return loss, figures
+    # END SOLUTION
+
+
+def value_loss(
+    values: Float[Tensor, "batch time_and_one"],
+    old_values: Float[Tensor, "batch time_and_one"],
+    returns: Float[Tensor, "batch time"],
+    mask: Bool[Tensor, "batch time"],
+    clip: float,
+) -> Float[Tensor, ""]:
+    """Lesson 6's clipped value loss of the values before each token (eq. 14.13); those behind the last column are not trained on.
+
+    Raises ValueError if the shapes do not fit, no token is real, or clip is not positive.
+    """
+    require_values(values, mask)
+    # BEGIN SOLUTION
+    return clipped_value_loss(values[:, :-1], old_values[:, :-1], returns, mask, clip)
+    # END SOLUTION
+
+
+class PPOTrainer:
+    """PPO with all its models in one place: `train` is prompts -> rollout -> update -> log (section 14.8).
+
+    loop: gives the batches (`TextPrompts`), samples from `loop.policy`, steps its optimizer, writes the log. `loop.policy` is the
+        Hugging Face model inside `policy`, and `loop.optimizer` holds the parameters of `policy` and of `value`.
+    policy, reference: `GPT2Policy` or `T5Policy`; the reference is a frozen copy.  value: a `Value`; its trunk may be the policy.
+    reward: as `FineGrainedReward`: (prompts, rollout) -> (rewards of the tokens, scores by name); `reward.weights` by name.
+    kl_coef: the present price of a nat. `loop.kept["kl_coef"]` is that of the next step: it is written after every step, and
+        where it is there at the start, training goes on from it.
+    """
+
+    def __init__(
+        self, loop: Loop, policy: Any, reference: Any, value: Value, reward: FineGrainedReward, config: PPOConfig
+    ) -> None:
+        self.loop, self.policy, self.reference, self.value = loop, policy, reference, value
+        self.reward, self.config = reward, config
+        self.kl_coef = loop.kept.get("kl_coef", config.kl_coef)
+        for model in (policy, reference, value):
+            model.eval()  # what is scored is what was sampled
+
+    def rollout(self, prompts: TextPrompts) -> Experience:
+        """What the policy writes after the prompts, and everything about it that will not change while it is learned from.
+
+        `self.loop.rollout(prompts)` samples; `self.reward` pays. Then, without gradient and minibatch by minibatch (`minibatches`
+        with `config.minibatch_size`: the very tensors that `update` will see, so that the first ratio is 1): log-probabilities
+        and values by `score` within `part.support`, and the reference's log-probabilities without a support: a token outside
+        the reference's likeliest must not cost infinitely much. `stacked(parts, width)` puts the minibatches together, `width`
+        being that of the whole rollout. Rewards get the dtype of the log-probabilities.
+        """
+        # BEGIN SOLUTION
+        config, written = self.config, self.loop.rollout(prompts)
+        rewards, scores = self.reward(prompts, written)
+        log_probs, ref_log_probs, values = [], [], []
+        with torch.no_grad():
+            for _, part in minibatches(written, config.minibatch_size):
+                own, expected = score(self.policy, self.value, part, config.temperature, part.support)
+                log_probs.append(own)
+                values.append(expected)
+                ref_log_probs.append(score(self.reference, None, part, config.temperature)[0])
+        time = written.completion.shape[1]
+        return Experience(
+            rollout=written,
+            log_probs=stacked(log_probs, time),
+            ref_log_probs=stacked(ref_log_probs, time),
+            values=stacked(values, time + 1),
+            rewards=rewards.to(log_probs[0].dtype),
+            scores=scores,
+        )
+        # END SOLUTION
+
+    def update(self, experience: Experience) -> dict[str, Tensor | float]:
+        """Learns from one rollout: `config.ppo_epochs` times through its minibatches, one `loop.update` for each.
+
+        Once, before the first step:
+        1. `kl_penalise_reward` at `self.kl_coef` with `config.eos_penalty`; then `compute_advantages`, where a row that has not
+           ended counts as cut if `config.bootstrap`;
+        2. if `config.whiten`, the advantages, not the returns, are whitened over the real tokens of the whole rollout of all
+           processes: of `loop.gather` of both advantages and mask, and then `loop.own` of the result.
+        Then in every epoch for every minibatch of rows in order:
+        3. `score` within the minibatch's support; `policy_loss`; `value_loss`; loss = policy_loss + value_coef value_loss;
+        4. if `config.stop_kl` is positive and the approx_kl, averaged over `loop.gather` of it, is above it: the rollout is left
+           without this step or any other;
+        5. `loop.update(loss)`.
+
+        Returns "loss", "policy_loss", "value_loss" and the figures of `policy_loss`: means over the minibatches that were stepped
+        on; "approx_kl" over all that were measured, the one it was left at included; "updates", the number of steps taken; and
+        "explained_variance" of the rollout's values.
+        """
+        # BEGIN SOLUTION
+        config, written = self.config, experience.rollout
+        mask, ended = written.mask, has_ended(written.completion, written.mask, self.loop.eos_token_id)
+        rewards = kl_penalise_reward(
+            experience.rewards, experience.log_probs, experience.ref_log_probs, mask, ended, self.kl_coef, config.eos_penalty
+        )
+        cut = ~ended & config.bootstrap
+        advantages, returns = compute_advantages(rewards, experience.values, mask, cut, config.gamma, config.lam)
+        explained = explained_variance(experience.values[:, :-1], returns, mask)
+        if config.whiten:
+            advantages = self.loop.own(whiten(self.loop.gather(advantages), self.loop.gather(mask)))
+        seen: dict[str, list[Tensor]] = {}
+        updates, steps = 0, (part for _ in range(config.ppo_epochs) for part in minibatches(written, config.minibatch_size))
+        for rows, part in steps:
+            width = part.completion.shape[1]  # columns that are padding in all of these rows are left out
+            log_probs, values = score(self.policy, self.value, part, config.temperature, part.support)
+            old_log_probs, old_values = experience.log_probs[rows, :width], experience.values[rows, : width + 1]
+            of_policy, figures = policy_loss(log_probs, old_log_probs, advantages[rows, :width], part.mask, config.clip)
+            seen.setdefault("approx_kl", []).append(figures.pop("approx_kl"))
+            if config.stop_kl > 0 and self.loop.gather(seen["approx_kl"][-1].reshape(1)).mean() > config.stop_kl:
+                break
+            of_value = value_loss(values, old_values, returns[rows, :width], part.mask, config.value_clip)
+            loss = of_policy + config.value_coef * of_value
+            self.loop.update(loss)
+            updates += 1
+            for name, figure in {"loss": loss, "policy_loss": of_policy, "value_loss": of_value, **figures}.items():
+                seen.setdefault(name, []).append(figure.detach())
+        means = {name: torch.stack(found).mean() for name, found in seen.items()}
+        return {**means, "updates": float(updates), "explained_variance": explained}
+        # END SOLUTION
+
+    def train(self) -> None:
+        """One rollout, one update and one line of the log for every batch of `loop.batches()`.
+
+        `loop.log` is told what `update` returned and, as means over the rows: "reward" (the scores, weighted and summed), each
+        score as "reward_" and its name, "kl" (log pi - log pi_ref summed over each completion), "completion_length" (real
+        tokens), "eos_rate"; "entropy", -log pi averaged over real tokens; and "kl_coef", the price in this step.
+        After the step the price follows: with `config.target_kl` above 0 lesson 10's controller's, told the mean kl of the whole
+        batch of all processes (`loop.gather` of the rows' KL) and the number of its rows.
+        """
+        # BEGIN SOLUTION
+        config, loop = self.config, self.loop
+        controller = AdaptiveKLController(self.kl_coef, config.target_kl, config.horizon) if config.target_kl > 0 else None
+        for prompts in loop.batches():
+            experience = self.rollout(prompts)
+            figures = self.update(experience)
+            mask, scores = experience.rollout.mask, experience.scores
+            kl = loop.gather(((experience.log_probs - experience.ref_log_probs) * mask).sum(dim=1))  # (B of all processes,)
+            loop.log(
+                reward=sum(self.reward.weights[name] * scores[name].mean() for name in scores),
+                **{f"reward_{name}": rows.mean() for name, rows in scores.items()},
+                kl=kl.mean(),
+                completion_length=mask.sum(dim=1).double().mean(),
+                eos_rate=has_ended(experience.rollout.completion, mask, loop.eos_token_id).double().mean(),
+                entropy=-masked_mean(experience.log_probs, mask),
+                kl_coef=self.kl_coef,
+                **figures,
+            )
+            if controller is not None:
+                self.kl_coef = controller.update(kl.mean().item(), len(kl))
+            loop.kept["kl_coef"] = self.kl_coef
+        # END SOLUTION
+
+    def validate(self, prompts: TextPrompts, seed: int = 0) -> list[dict[str, Any]]:
+        """What the policy writes after these prompts now: a row of a table for each, the same draws whenever it is asked.
+
+        Sampled by `sample` from `loop.policy` as the configuration says, with a generator of its own: the training's draws are
+        left as they are. A row: "prompt" and "completion" (texts), each reward's score by its name, "reward" (weighted and
+        summed), "length" (real tokens), "ended" (bool), "repetition" (of the completion's text).
+        """
+        # BEGIN SOLUTION
+        config, loop = self.config, self.loop
+        written = sample(
+            loop.policy,
+            prompts,
+            config.new_tokens,
+            eos_token_id=loop.eos_token_id,
+            pad_token_id=loop.pad_token_id,
+            temperature=config.temperature,
+            top_k=config.top_k,
+            generator=torch.Generator().manual_seed(seed),
+        )
+        _, scores = self.reward(prompts, written)
+        lengths, ended = written.mask.sum(dim=1).tolist(), has_ended(written.completion, written.mask, loop.eos_token_id)
+        rows = []
+        for b, text in enumerate(completion_texts(self.reward.tokenizer, written)):
+            apart = {name: float(score[b]) for name, score in scores.items()}
+            total = sum(self.reward.weights[name] * score for name, score in apart.items())
+            row = {"prompt": prompts.texts[b], "completion": text, **apart, "reward": total}
+            rows.append({**row, "length": lengths[b], "ended": bool(ended[b]), "repetition": repetition(text)})
+        return rows
+        # END SOLUTION
+
+
+# Given: the refusal of what makes no sense, by the name of the argument.
+
+
+def require_scoring(logits: Tensor, tokens: Tensor, temperature: float, support: Tensor | None) -> None:
+    """Raises ValueError unless there is a token a row of logits, and it is in the row's support."""
+    if logits.ndim != 2 or tokens.shape != logits.shape[:1]:
+        expected = f"one token for each row of logits, shape {tuple(logits.shape[:1])}"
+        raise ValueError(f"tokens: expected {expected}, received shape {tuple(tokens.shape)}")
+    given.require_positive("temperature", temperature)
+    if support is None:
+        return
+    if support.ndim != 2 or len(support) != len(tokens):
+        raise ValueError(f"support: expected shape ({len(tokens)}, kept), received shape {tuple(support.shape)}")
+    outside = ~(support == tokens.unsqueeze(1)).any(dim=1)
+    if outside.any():
+        row = int(outside.nonzero()[0])
+        raise ValueError(f"support: expected token {int(tokens[row])} of row {row} in it, received {support[row].tolist()}")
+
+
+def require_spans(values: Sequence[Any], ends: Tensor, mask: Tensor) -> None:
+    """Raises ValueError unless there is an entry a row, with places from 0 on and finite values."""
+    given.require_same_shape(ends=ends, mask=mask)
+    if len(values) != len(mask):
+        raise ValueError(f"values: expected an entry for each of {len(mask)} rows, received {len(values)}")
+    for b, entry in enumerate(values):
+        for end, number in [(0, entry)] if isinstance(entry, Real) else entry:
+            if end < 0 or not math.isfinite(number):
+                expected = "a finite number at a place from 0 on"
+                raise ValueError(f"values: expected {expected}, received {number} at {end} in row {b}")
+
+
+def require_names(rewards: Mapping[str, Reward], weights: Mapping[str, float]) -> None:
+    """Raises ValueError unless rewards and weights have the same names, at least one, and the weights are finite."""
+    if not rewards or set(rewards) != set(weights):
+        expected = f"one for each of {', '.join(rewards) or 'at least one reward'}"
+        raise ValueError(f"weights: expected {expected}, received {', '.join(weights) or 'none'}")
+    for name, weight in weights.items():
+        if not math.isfinite(weight):
+            raise ValueError(f"weights: expected finite numbers, received {weight} for {name}")
+
+
+def require_values(values: Tensor, mask: Tensor) -> None:
+    """Raises ValueError unless values have one column more than the mask."""
+    if values.ndim != 2 or mask.ndim != 2 or values.shape != (mask.shape[0], mask.shape[1] + 1):
+        expected = f"shape {(mask.shape[0], mask.shape[1] + 1)}, a column more than the mask"
+        raise ValueError(f"values: expected {expected}, received shape {tuple(values.shape)}")
