@@ -33,8 +33,8 @@ def keep(folder: Path, submission: Submission) -> None:
 
 def contents(submission: Submission) -> dict[str, str]:
     """Exercise files and helpers by module name. A helper that lies beside both tracks goes by three names; it is kept once."""
-    short = {module.split(".")[-1] for module in submission.helpers if "." not in module}
-    helpers = {m: t for m, t in submission.helpers.items() if "." not in m or m.split(".")[-1] not in short}
+    ours = submission.helpers
+    helpers = {module: text for module, text in ours.items() if "." not in module or ours.get(module.split(".")[-1]) != text}
     return {**helpers, **submission.files}
 
 
@@ -50,9 +50,10 @@ def kept(folder: Path, course: Course) -> Submission:
             found.files[module] = text
         else:
             found.helpers[module] = text
-            if "." not in module:  # as when it was sent: beside the exercise files, it can be imported from either track too
-                tracks = {name.split(".")[0] for name in exercise}
-                found.helpers.update({f"{track}.{module}": text for track in tracks})
+    for module, text in list(found.helpers.items()):
+        if "." not in module:  # as when it was sent: beside the exercise files, it can be imported from either track too
+            for track in {name.split(".")[0] for name in exercise}:
+                found.helpers.setdefault(f"{track}.{module}", text)
     for path in sorted((folder / ANSWERS).glob("*.toml")):
         found.answers[path.stem] = path.read_bytes().decode("utf-8", "replace")
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
 
 class SubmissionError(ValueError):
@@ -36,6 +37,12 @@ class Submission:
     helpers: dict[str, str] = field(default_factory=dict)  # other modules that these files may import
     answers: dict[str, str] = field(default_factory=dict)  # "02-policy-gradient" -> the text of its answers file
     problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what was done to it that is no fault: notebook magics left out, older copies
+    ids: tuple[str, ...] = ()  # other names, numbers and addresses by which a roster may know the student
+    submitted: datetime | None = None  # when it was handed in, as a learning system says; without a zone: the course's
+    submitted_from: str = ""  # what says so: "Gradescope", "roster", "file name"
+    changed: datetime | None = None  # the newest of its files' own times; without a zone: the course's
+    others: list[Submission] = field(default_factory=list)  # earlier attempts, where all are to be graded
 
     def problem(self, module: str) -> Problem | None:
         """Why the file of this exercise module is not there, if that is known."""

@@ -6,6 +6,7 @@ import io
 import re
 import sys
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from autograder.course import TRACKS, Course, Lesson
 
@@ -30,6 +31,7 @@ class _Work:
     submission: Submission
     problems: list[Problem] = field(default_factory=list)
     sources: dict[tuple[str, ...], str | Unreadable] = field(default_factory=dict)
+    said: dict[tuple[str, ...], list[str]] = field(default_factory=dict)  # what reading a file had to leave out of it
     budget: int = MAX_BYTES  # bytes still to be read; the last file may exceed it by its own limit
 
     def read(self, entry: Entry, limit: int) -> bytes:
@@ -45,7 +47,8 @@ class _Work:
         if entry.path not in self.sources:
             try:
                 limit = MAX_NOTEBOOK if entry.path[-1].lower().endswith(".ipynb") else MAX_SOURCE
-                self.sources[entry.path] = source_of(entry.path[-1], self.read(entry, limit))
+                said = self.said.setdefault(entry.path, [])
+                self.sources[entry.path] = source_of(entry.path[-1], self.read(entry, limit), said)
             except Unreadable as error:
                 self.sources[entry.path] = error
         return self.sources[entry.path]
@@ -125,6 +128,7 @@ def _take_answers(entry: Entry, work: _Work) -> None:
         work.problems.append(Problem(entry.shown, text.status, text.message))
     else:
         work.submission.answers[name] = text
+        work.submission.changed = _later(work.submission.changed, entry.when)
 
 
 def _claims(files: list[Entry], work: _Work) -> dict[str, list[Entry]]:
@@ -202,6 +206,13 @@ def _take(module: str, entries: list[Entry], work: _Work) -> None:
         work.problems.append(Problem(best.shown, source.status, source.message, module))
     else:
         work.submission.files[module] = source
+        work.submission.notes += [f"{best.shown}: {said}" for said in work.said.get(best.path, ())]
+        work.submission.changed = _later(work.submission.changed, best.when)
+
+
+def _later(one: datetime | None, other: datetime | None) -> datetime | None:
+    """The later of two times; one without a zone is compared as it reads."""
+    return max((time for time in (one, other) if time), key=lambda time: time.replace(tzinfo=None), default=None)
 
 
 def _take_helpers(others: list[Entry], claims: dict[str, list[Entry]], work: _Work) -> None:
@@ -237,4 +248,5 @@ def _take_helpers(others: list[Entry], claims: dict[str, list[Entry]], work: _Wo
 
 def _can_be_imported(entry: Entry) -> bool:
     stem = entry.path[-1].removesuffix(".py")
-    return entry.path[-1].endswith(".py") and stem.isidentifier() and stem not in ("__init__", "setup", "conftest")
+    short = len(stem.encode()) <= 200  # it becomes the name of a file beside the results
+    return entry.path[-1].endswith(".py") and short and stem.isidentifier() and stem not in ("__init__", "setup", "conftest")

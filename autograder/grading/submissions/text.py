@@ -6,6 +6,7 @@ import json
 import re
 
 from .model import Unreadable
+from .unpack import printable
 
 MAX_SOURCE = 1 << 20  # bytes of one file's source; the longest exercise file has some 20,000
 MAX_NOTEBOOK = 8 << 20  # bytes of a notebook with its pictures, of which only the source is kept
@@ -16,10 +17,13 @@ _ASSIGNED = re.compile(r"(\s*)(\w+\s*=\s*)([!%][A-Za-z_./].*)$")
 _PYTHON_CELLS = ("%%time", "%%timeit", "%%capture", "%%prun")  # cell magics whose cell is Python all the same
 
 
-def source_of(name: str, data: bytes) -> str:
-    """The Python source in a file's bytes. Raises Unreadable, with what to do, for what is not UTF-8 or not a notebook."""
+def source_of(name: str, data: bytes, notes: list[str] | None = None) -> str:
+    """The Python source in a file's bytes; what had to be left out of a notebook is added to `notes`.
+
+    Raises Unreadable, with what to do, for what is not UTF-8 or not a notebook.
+    """
     if name.lower().endswith(".ipynb"):
-        return notebook_source(decoded(data))
+        return notebook_source(decoded(data), notes)
     return decoded(data)
 
 
@@ -36,18 +40,49 @@ def decoded(data: bytes) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def notebook_source(text: str) -> str:
+def notebook_source(text: str, notes: list[str] | None = None) -> str:
     """The code cells of a notebook one after the other, each under a comment with its number."""
     try:
-        cells = json.loads(text)["cells"]
-        parts = [(index, cell["source"]) for index, cell in enumerate(cells, start=1) if cell["cell_type"] == "code"]
+        book = json.loads(text)
+        if isinstance(book.get("nbformat"), int) and book["nbformat"] < 4:
+            book = _in_format_4(book)
+        language = book.get("metadata", {}).get("kernelspec", {}).get("language", "python")
+        parts = [(index, cell["source"]) for index, cell in enumerate(book["cells"], start=1) if cell["cell_type"] == "code"]
         sources = [(index, source if isinstance(source, str) else "".join(source)) for index, source in parts]
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise Unreadable("error", "is no notebook that can be read (Jupyter format 4, with `cells`)") from None
-    joined = "\n\n".join(f"# cell {index}\n{python_of_cell(source)}" for index, source in sources) + "\n"
+    if isinstance(language, str) and language.lower() not in ("python", "python3", "ipython"):
+        raise Unreadable("error", f"is a notebook in {printable(language)[:20]}: the exercises are in Python")
+    cells = [(index, source, python_of_cell(source)) for index, source in sources]
+    joined = "\n\n".join(f"# cell {index}\n{python}" for index, _, python in cells) + "\n"
     if len(joined) > MAX_SOURCE:
         raise Unreadable("refused", f"holds more than {MAX_SOURCE >> 20} MiB of source")
+    left_out = [(index, line) for index, source, python in cells for line in _changed(source, python)]
+    if left_out and notes is not None:
+        shown = ", ".join(f"cell {index} `{printable(line.strip())[:60]}`" for index, line in left_out[:3])
+        lines = f"{len(left_out)} line{'' if len(left_out) == 1 else 's'} that {'is' if len(left_out) == 1 else 'are'} no Python"
+        notes.append(f"{lines} left out: {shown}{', ...' if len(left_out) > 3 else ''}")
     return joined.encode("utf-8", "replace").decode()  # JSON can hold half a surrogate pair, which no file can
+
+
+def _in_format_4(book: dict) -> dict:
+    """A notebook of formats 1 to 3 as format 4, by Jupyter's own library. Format 4 is plain enough to be read without it."""
+    try:
+        import nbformat
+    except ImportError:
+        raise Unreadable(
+            "error", "is a notebook in an old format: save it again with a newer Jupyter (or `pip install nbformat` here)"
+        ) from None
+    try:
+        return nbformat.convert(nbformat.reader.reads(json.dumps(book)), 4)
+    except Exception as error:  # whatever an odd notebook makes of the library
+        raise ValueError(str(error)) from None
+
+
+def _changed(source: str, python: str) -> list[str]:
+    """The lines of a cell that `python_of_cell` has made into comments."""
+    before = source.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return [line for line, now in zip(before, python.split("\n")) if line != now and line.strip()]
 
 
 def python_of_cell(source: str) -> str:

@@ -11,6 +11,7 @@ import stat
 import zipfile
 from collections import Counter
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import BinaryIO, Callable
 
@@ -31,6 +32,7 @@ class Entry:
 
     path: tuple[str, ...]
     read: Callable[[int], bytes] | None  # None: a folder
+    when: datetime | None = None  # its own time of change; in a zip without a zone
 
     @property
     def shown(self) -> str:
@@ -75,12 +77,19 @@ def list_folder(folder: Path, problems: list[Problem], limit: int = MAX_ENTRIES,
                 else:
                     problems.append(Problem("/".join(path), "refused", f"lies more than {MAX_DEPTH} folders deep"))
             elif stat.S_ISREG(status.st_mode):
-                found.append(Entry(path, reader(folder, (*names_above, name))))
+                found.append(Entry(path, reader(folder, (*names_above, name)), time_of(status)))
             else:
                 problems.append(Problem("/".join(path), "refused", _special(status.st_mode)))
 
     visit(folder, ())
     return found
+
+
+def time_of(status: os.stat_result) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(int(status.st_mtime), timezone.utc)
+    except (ValueError, OverflowError, OSError):  # a time that no calendar has
+        return None
 
 
 def reader(folder: Path, names: tuple[str, ...]) -> Callable[[int], bytes]:
@@ -143,8 +152,16 @@ def list_zip(file: BinaryIO, problems: list[Problem], above: tuple[str, ...] = (
             problems.append(Problem("/".join((*above, printable(info.orig_filename)[:200])), "refused", refused))
         elif parts and not any(map(ignored, parts)):
             path = (*above, *map(printable, parts))
-            found.append(Entry(path, None if info.is_dir() else _member(archive, info)))
+            found.append(Entry(path, None if info.is_dir() else _member(archive, info), _time_in_zip(info)))
     return found
+
+
+def _time_in_zip(info: zipfile.ZipInfo) -> datetime | None:
+    """An entry's time. 1980-01-01, where these calendars begin, is what tools write that know none."""
+    try:
+        return datetime(*info.date_time) if info.date_time[:3] > (1980, 1, 1) else None
+    except ValueError:
+        return None
 
 
 class _Bounded:
