@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 
 class SubmissionError(ValueError):
@@ -42,6 +43,7 @@ class Submission:
     submitted: datetime | None = None  # when it was handed in, as a learning system says; without a zone: the course's
     submitted_from: str = ""  # what says so: "Gradescope", "roster", "file name"
     changed: datetime | None = None  # the newest of its files' own times; without a zone: the course's
+    student: dict[str, Any] = field(default_factory=dict)  # what a roster says: id, name, section, extension_days, on_roster
     others: list[Submission] = field(default_factory=list)  # earlier attempts, where all are to be graded
 
     def problem(self, module: str) -> Problem | None:
