@@ -1,6 +1,8 @@
-"""Rows of text by name: the built-in world, a local file or folder, a data set on the hub; and batches made of them.
+"""Rows of text by name: the built-in worlds, a local file or folder, a data set on the hub; and batches made of them.
 
     rows = load_rows("reviews", {"text": "text"}, split="test", limit=200)
+    rows = load_rows("questions", {"source": "source", "target": "demonstration"}, limit=1000)
+    rows = load_rows("posts", {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected"})
     rows = load_rows("data/mine.jsonl.gz", {"text": "review"})            # the column `review`, called `text` from here on
 """
 
@@ -22,10 +24,11 @@ from .problems import InputProblem
 from .text import Pairs, Prompts
 
 BUILTIN = "reviews"
+WORLDS = (BUILTIN, "questions", "posts")
 SEEDS = {"train": 1, "test": 2, "validation": 3, "dev": 3}
 "Where the built-in world's splits begin: other seeds, other reviews."
 WORLD_ROWS = 2000
-"How many rows the built-in world gives where no limit is named."
+"How many rows a built-in world gives where no limit is named."
 FORMATS = (".jsonl", ".json", ".csv", ".parquet", ".txt")
 ALSO = {"test": ("validation", "valid", "dev"), "validation": ("valid", "dev", "test")}
 "Names that a folder may have for a split."
@@ -36,14 +39,17 @@ def load_rows(
 ) -> list[dict[str, Any]]:
     """Rows as dictionaries of the names in `columns`, which says what each is called at the source.
 
-    source: "reviews", a .json, .jsonl, .csv, .parquet or .txt file (each may end in .gz as well, parquet apart), a folder of
-    them whose names begin with the split, or a hub name. limit: at most so many of the first rows, 0: all.
-    tokens: of the built-in world alone: prompts of so many tokens in place of whole reviews, pairs behind such prompts.
+    source: "reviews", "questions" or "posts", a .json, .jsonl, .csv, .parquet or .txt file (each may end in .gz as well, parquet
+    apart), a folder of them whose names begin with the split, or a hub name. limit: at most so many of the first rows, 0: all.
+    tokens: of the reviews alone: prompts of so many tokens in place of whole reviews, pairs behind such prompts.
     field: what an error calls the source.  Raises InputProblem.
     """
     if source == BUILTIN:
         return _world_rows(columns, split, limit or WORLD_ROWS, tokens)
-    rows = list(_raw_rows(source, split, limit, field))
+    if source in WORLDS:
+        rows = world_rows(source, split, limit or WORLD_ROWS, pairs="chosen" in columns)
+    else:
+        rows = list(_raw_rows(source, split, limit, field))
     if not rows:
         raise InputProblem(f"{field}={source}: holds no rows")
     for name, column in columns.items():
@@ -194,6 +200,18 @@ def _world_rows(columns: Mapping[str, str], split: str, count: int, tokens: int)
     return [{name: row[name] for name in columns} for row in the_world().rows(count, seed)]
 
 
+def world_rows(source: str, split: str, count: int, *, pairs: bool = False) -> list[dict[str, Any]]:
+    """Rows of "questions" (see QuestionWorld.rows) or of "posts": with their summaries, or with `pairs` comparisons of two."""
+    seed = SEEDS.get(split.split("[")[0], 1)
+    if source == "questions":
+        from .questions import world
+
+        return world().rows(count, seed)
+    from .posts import world
+
+    return world().comparisons(count, seed) if pairs else world().rows(count, seed)
+
+
 def _raw_rows(source: str, split: str, limit: int, field: str) -> Iterator[dict[str, Any]]:
     path = Path(source).expanduser()
     if path.is_file():
@@ -309,7 +327,7 @@ def _hub(source: str, split: str, limit: int, field: str) -> Iterator[dict[str, 
         if isinstance(error, ValueError) and "split" in str(error):
             raise InputProblem(f"{field}={source}: {' '.join(str(error).split())[:160]}") from None
         raise InputProblem(
-            f"{field}={source}: neither `{BUILTIN}` nor a file or folder here, and the hub did not give it (no network, or no"
+            f"{field}={source}: neither built-in ({', '.join(WORLDS)}) nor a file or folder here, and the hub did not give it (no network, or no"
             f" such name). Download it elsewhere and give its file or folder: {field}=/path/to/it"
         ) from None
     yield from _first(rows, limit)

@@ -102,7 +102,8 @@ class Language:
         for kind in kinds.values():
             for aspect in kind.aspects.values():
                 for subject in (*kind.subjects, IT):
-                    self._clauses.setdefault(aspect.asked(subject).lower(), []).append((kind.name, subject.lower(), aspect.name))
+                    clause = aspect.asked(subject).lower()
+                    self._clauses.setdefault(clause, []).append((kind.name, subject.lower(), aspect.name))
 
     @cached_property
     def _wordings(self) -> list[tuple[Kind, Aspect, re.Pattern]]:
@@ -164,7 +165,7 @@ class Language:
 
 
 def sentences(text: str) -> list[tuple[int, int]]:
-    """(start, end) of each sentence: up to and with its full stop, question or exclamation mark; what follows the last is one too."""
+    """(start, end) of each sentence: with its full stop, question or exclamation mark; what follows the last one is one too."""
     found = []
     for match in re.finditer(r"[^.!?]+[.!?]*|[.!?]+", text):
         start = match.start() + len(match[0]) - len(match[0].lstrip())

@@ -5,7 +5,7 @@
     questions = world()
     drawn = questions.draw(3, seed=0)              # question, passages, the complete answer, .source for a T5
     questions.scores(drawn, [q.answer for q in drawn])     # completeness, relevance, factuality: all 1 here
-    questions.sentence_scores(drawn[0], "It sells tea far and wide.")       # what a reward at every sentence reads
+    questions.sentence_scores(drawn[0], "It sells tea far and wide.")   # what a reward at every sentence reads
     questions.rows(100, seed=1)                     # four predictions and six preferences a question, as in qa_feedback
 
 A question asks three to five things about one subject: "When was Marlow founded, who founded it and what is it known for?" Its
@@ -138,7 +138,8 @@ class QuestionWorld:
         place = {aspect.name: start + n for n, (aspect, _) in enumerate(own)}
         facts = tuple(place[aspect.name] for aspect in order[:asked])
         answer = self.written([passages[n] for n in facts], topic)
-        return Question(name, self._question(order[:asked], topic), capital(topic), capital(neighbour), tuple(passages), facts, answer)
+        question = self._question(order[:asked], topic)
+        return Question(name, question, capital(topic), capital(neighbour), tuple(passages), facts, answer)
 
     def _value(self, aspect: Aspect, rng: np.random.Generator, other: set[str] = frozenset()) -> str:
         while True:
@@ -175,8 +176,8 @@ class QuestionWorld:
     def predictions(self, question: Question, seed: int) -> tuple[str, str, str, str]:
         """Four different answers of different quality.
 
-        Each leaves out every asked fact with a probability drawn from DROPPED, gives each it states a false value with
-        probability FALSE, adds a fact of the context that was not asked for with OFF_TOPIC, and says a sentence twice with REPEATED.
+        Each leaves out every asked fact with a probability drawn from DROPPED, gives each it states a false value with probability
+        FALSE, adds a fact of the context that was not asked for with OFF_TOPIC, and says a sentence twice with REPEATED.
         """
         rng = np.random.default_rng([seed, 1, *question.id.encode()])
         found: list[str] = []

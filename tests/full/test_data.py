@@ -89,7 +89,7 @@ def test_what_will_not_do_is_said_in_one_line(tmp_path, monkeypatch):
             data.load_rows(source, BOTH)
         assert "\n" not in str(caught.value) and str(caught.value).startswith("data=")
     monkeypatch.setattr(hub, "reachable", lambda address: False)
-    with pytest.raises(InputProblem, match="data=nobody/nothing: neither `reviews` nor .* give its file or folder: data=/path"):
+    with pytest.raises(InputProblem, match="data=nobody/nothing: neither built-in .* nor .* give its file or folder: data=/path"):
         data.load_rows("nobody/nothing", BOTH)
 
 
