@@ -7,7 +7,7 @@ import os
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import torch
 from torch import Tensor
@@ -31,8 +31,18 @@ class Moment:
     global_generator: Tensor | None = None
 
 
-def save(folder: Path, moment: Moment, model: Any, tokenizer: Any, optimizer: torch.optim.Optimizer) -> None:
-    """Writes the checkpoint beside the last one, then puts it in its place: a run that is killed here has one of them."""
+def save(
+    folder: Path,
+    moment: Moment,
+    model: Any,
+    tokenizer: Any,
+    optimizer: torch.optim.Optimizer,
+    also: Callable[[Path], None] = lambda place: None,
+) -> None:
+    """Writes the checkpoint beside the last one, then puts it in its place: a run that is killed here has one of them.
+
+    also(place) writes what else belongs to it.
+    """
     new, old, place = folder / NEW, folder / OLD, folder / NAME
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
@@ -41,6 +51,7 @@ def save(folder: Path, moment: Moment, model: Any, tokenizer: Any, optimizer: to
         tokenizer.save_pretrained(new)
     states = {"optimizer": optimizer.state_dict(), "generator": moment.generator, "global_generator": moment.global_generator}
     torch.save(states, new / "training.pt")
+    also(new)
     numbers = {name: value for name, value in asdict(moment).items() if name not in states}
     with open(new / "state.json", "w", encoding="utf-8") as file:  # the last file: where it is, all are
         json.dump(numbers, file)

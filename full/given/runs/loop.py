@@ -132,8 +132,11 @@ class RunLoop(Loop):
         if self.moved or not all(parameter.isfinite().all() for parameter in self.parameters):
             return False
         if self.main:
-            checkpoint.save(self.folder.path, self.moment, self.policy, self.tokenizer, self.optimizer)
+            checkpoint.save(self.folder.path, self.moment, self.policy, self.tokenizer, self.optimizer, self.also_saved)
         return True
+
+    def also_saved(self, place: Any) -> None:
+        """What a loop of another kind writes into its checkpoint besides."""
 
     def saved_step(self) -> int | None:
         """The step of the checkpoint in the run's folder."""
@@ -166,7 +169,8 @@ class RunLoop(Loop):
         self._remember(step)
         if config.save_every and step % config.save_every == 0:
             self.save()
-        if config.sample_every and step % config.sample_every == 0 and step < self.steps:
+        every = getattr(config, "sample_every", 0)
+        if every and step % every == 0 and step < self.steps:
             self.sample(step)
         self.progress(said(row), step, self.steps)
 

@@ -14,7 +14,8 @@ LABELS = {
     "completion_length": "completion length, tokens",
     "eos_rate": "share that ended by EOS",
     "alpha": "alpha",
-    "margin": "margin of implicit rewards",
+    "validation_loss": "log loss on validation pairs",
+    "margin": "margin of rewards",
     "accuracy": "accuracy on pairs",
     "chosen_log_prob": "log-probability of the chosen",
     "rejected_log_prob": "log-probability of the rejected",
@@ -65,6 +66,27 @@ def save_sweep(rows: list[dict[str, Any]], knob: str, path: Path) -> None:
         axes.grid(alpha=0.25)
         if all(row[knob] > 0 for row in rows):
             axes.set_xscale("log")
+    figure.savefig(path, dpi=120)
+
+
+def save_calibration(rows: list[tuple[int, float, float]], path: Path, title: str) -> None:
+    """How often the favourite is the answer that was chosen, against what the model says of it; the area of a dot is its pairs."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.6, 4.4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0.5, 1], [0.5, 1], color="grey", lw=1, ls="--", label="as often as it says")
+    most = max(count for count, _, _ in rows)
+    for count, confidence, share in rows:
+        half = 1.96 * (share * (1 - share) / count) ** 0.5
+        axes.errorbar(confidence, share, yerr=half, color="tab:blue", lw=1, capsize=2)
+        axes.scatter(confidence, share, s=20 + 130 * count / most, color="tab:blue")
+        axes.annotate(f"{count}", (confidence, share), textcoords="offset points", xytext=(9, -4), fontsize=8)
+    axes.set_xlabel("confidence in the favourite of a pair")
+    axes.set_ylabel("share of the pairs in which it was chosen")
+    axes.set_title(title, fontsize=10)
+    axes.legend(fontsize=8, loc="upper left")
+    axes.grid(alpha=0.25)
     figure.savefig(path, dpi=120)
 
 

@@ -43,11 +43,9 @@ class Measuring:
 
 
 @dataclass(frozen=True)
-class Training(Measuring):
-    """How training goes: steps, optimizer, what is kept."""
+class Stepping:
+    """How steps are taken, and what of them is kept."""
 
-    reference: str = setting("", "Model that the policy is compared with; left out: the policy as it was at the start.")
-    rows: int = setting(0, "How many rows of the training data are used, 0: all (of the built-in world: as many as are needed).")
     batch_size: int = setting(32, "Prompts (or pairs) in a step, of all processes together.")
     epochs: int = setting(1, "How often the training data are gone through.")
     steps: int = setting(0, "Steps at most, 0: as many as the epochs hold.")
@@ -56,18 +54,46 @@ class Training(Measuring):
     decay: bool = setting(False, "Whether the learning rate falls linearly towards 0 after the warm-up.")
     weight_decay: float = setting(0.0, "AdamW's weight decay.")
     clip_norm: float = setting(1.0, "Gradients longer than this are shortened to it, 0: none is.")
-    fast_rollout: bool = setting(False, "Rollouts by a bfloat16 copy of the weights: faster where the hardware has it, and rounded.")
-    samples: int = setting(8, "Test prompts whose completions are kept before, during and after training.")
-    sample_every: int = setting(50, "Steps between two such samples, 0: only before and after.")
     save_every: int = setting(50, "Steps between two checkpoints, 0: only at the end and on Ctrl-C.")
     trackers: str = setting("", "accelerate's trackers by name, with commas: tensorboard, wandb, ...; left out: none.")
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        getattr(super(), "__post_init__", lambda: None)()
         for name in ("batch_size", "epochs", "learning_rate"):
             require_positive(name, getattr(self, name))
-        for name in ("rows", "steps", "warmup_steps", "weight_decay", "clip_norm", "samples", "sample_every", "save_every"):
+        for name in ("steps", "warmup_steps", "weight_decay", "clip_norm", "save_every"):
             require_not_negative(name, getattr(self, name))
+
+
+@dataclass(frozen=True)
+class Training(Stepping, Measuring):
+    """How training on texts goes."""
+
+    reference: str = setting("", "Model that the policy is compared with; left out: the policy as it was at the start.")
+    rows: int = setting(0, "How many rows of the training data are used, 0: all (of the built-in world: as many as are needed).")
+    fast_rollout: bool = setting(False, "Rollouts by a bfloat16 copy of the weights: faster where the hardware has it, and rounded.")
+    samples: int = setting(8, "Test prompts whose completions are kept before, during and after training.")
+    sample_every: int = setting(50, "Steps between two such samples, 0: only before and after.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("rows", "samples", "sample_every"):
+            require_not_negative(name, getattr(self, name))
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where a run takes place, and which of all possible ones it is."""
+
+    seed: int = setting(0, "Of all sampling, and of the order of the data.")
+    precision: str = setting("no", "no: float32. bf16: mixed, faster where the hardware has it, and rounded.")
+    device: str = setting("auto", "auto: an accelerator if there is one. cpu: the processor.")
+
+    def __post_init__(self) -> None:
+        getattr(super(), "__post_init__", lambda: None)()
+        require_not_negative("seed", self.seed)
+        require_one_of("precision", self.precision, PRECISIONS)
+        require_one_of("device", self.device, DEVICES)
 
 
 def numbers(name: str, text: str) -> list[float]:
