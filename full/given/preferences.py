@@ -270,9 +270,10 @@ def pair_scores(model: nn.Module, pairs: Iterable[Pairs]) -> tuple[Float[Tensor,
     was_training = model.training
     model.eval()
     try:
-        both = [model(batch.tokens, batch.attention_mask).float().cpu().chunk(2) for batch in pairs]
+        scores = [model(batch.tokens, batch.attention_mask).cpu() for batch in pairs]
     finally:
         model.train(was_training)
+    both = [some.to(torch.promote_types(some.dtype, torch.float32)).chunk(2) for some in scores]
     if not both:
         return torch.zeros(0), torch.zeros(0)
     return torch.cat([chosen for chosen, _ in both]), torch.cat([rejected for _, rejected in both])
