@@ -7,6 +7,9 @@ sentences. So it learns to find in the context what it is to say, and knows no q
 
 from __future__ import annotations
 
+import copy
+import itertools
+import math
 from dataclasses import dataclass
 from typing import Any, Iterator
 
@@ -14,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .questions import Question, QuestionWorld, world
+from .build_fitting import Progress, fit, padded
+from .questions import Question, QuestionWorld
 from .word_tokenizer import MASK, word_tokenizer
 
 RESTORE = "restore:"
@@ -27,19 +31,19 @@ class QuestionRecipe:
     """How the models are made. Everything is drawn from `seed`."""
 
     seed: int = 0
-    width: int = 96
-    inner: int = 256
+    width: int = 64
+    inner: int = 128
     layers: int = 2
     heads: int = 4
-    batch: int = 64
-    steps: int = 1500
-    peak: float = 3e-3
+    batch: int = 32
+    steps: int = 1000
+    peak: float = 5e-3
     warm_up: int = 100
     kept: int = 2
     "Words of each sentence that are left to the denoiser."
-    sft_questions: int = 3000
-    sft_epochs: int = 4
-    sft_peak: float = 1e-3
+    sft_questions: int = 2400
+    sft_epochs: int = 3
+    sft_peak: float = 2e-3
 
 
 def question_tokenizer(questions: QuestionWorld, padding_side: str = "right", ends: bool = True) -> Any:
@@ -105,8 +109,32 @@ def batches(pairs: list[tuple[str, str]], tokenizer: Any, batch: int, rng: np.ra
         yield {"input_ids": ids, "attention_mask": (ids != tokenizer.pad_token_id).long(), "labels": labels}
 
 
-def padded(rows: list[list[int]], filling: int) -> Tensor:
-    table = torch.full((len(rows), max(map(len, rows))), filling)
-    for n, row in enumerate(rows):
-        table[n, : len(row)] = torch.tensor(row)
-    return table
+def denoising_batches(questions: QuestionWorld, tokenizer: Any, recipe: QuestionRecipe) -> Iterator[dict[str, Tensor]]:
+    """Fresh batches, without end."""
+    together = 25
+    rng = np.random.default_rng(recipe.seed + 20)
+    for turn in itertools.count():
+        drawn = questions.draw(together * recipe.batch, 10_000 + 100 * recipe.seed + turn)
+        yield from batches([denoising_pair(questions, q, recipe.kept, rng) for q in drawn], tokenizer, recipe.batch, rng)
+
+
+def pretrain_t5(questions: QuestionWorld, recipe: QuestionRecipe, tokenizer: Any, progress: Progress) -> nn.Module:
+    """The T5 that restores texts."""
+    model = question_t5(recipe, tokenizer)
+    data = denoising_batches(questions, tokenizer, recipe)
+    plan = {"steps": recipe.steps, "peak": recipe.peak, "warm_up": recipe.warm_up}
+    return fit(model, data, lambda batch: model(**batch).loss, **plan, name="question-t5", progress=progress)
+
+
+def fine_tune_t5(
+    questions: QuestionWorld, recipe: QuestionRecipe, pretrained: nn.Module, tokenizer: Any, progress: Progress
+) -> nn.Module:
+    """The same T5 after it has seen annotators' demonstrations."""
+    model = copy.deepcopy(pretrained)
+    drawn = questions.draw(recipe.sft_questions, 1)
+    pairs = [(question.source, questions.demonstration(question, 1)) for question in drawn]
+    rng = np.random.default_rng(recipe.seed + 21)
+    data = (batch for _ in range(recipe.sft_epochs) for batch in batches(pairs, tokenizer, recipe.batch, rng))
+    steps = recipe.sft_epochs * math.ceil(len(pairs) / recipe.batch)
+    plan = {"steps": steps, "peak": recipe.sft_peak, "warm_up": steps // 10}
+    return fit(model, data, lambda batch: model(**batch).loss, **plan, name="question-t5-sft", progress=progress)

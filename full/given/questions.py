@@ -4,7 +4,7 @@
 
     questions = world()
     drawn = questions.draw(3, seed=0)              # question, passages, the complete answer, .source for a T5
-    questions.scores(drawn, [q.answer for q in drawn])     # completeness, relevance, factuality: all 1 here
+    questions.scores(drawn, [q.answer for q in drawn])  # completeness, relevance, factuality: all 1 here
     questions.sentence_scores(drawn[0], "It sells tea far and wide.")   # what a reward at every sentence reads
     questions.rows(100, seed=1)                     # four predictions and six preferences a question, as in qa_feedback
 
@@ -225,15 +225,16 @@ class QuestionWorld:
         return labels
 
     def rows(self, count: int, seed: int) -> list[dict]:
-        """Questions in the format of the qa_feedback files: question, passages (articles: title, then sentences), gold,
-        "prediction 1" to "prediction 4", preference; and id, source, answer, demonstration besides."""
+        """Questions in the format of the qa_feedback files: question, passages, gold, "prediction 1" to "prediction 4" and
+        preference; and id, source, answer (which is gold) and demonstration besides. A passage is a sentence, without a title.
+        """
         rows = []
         for question in self.draw(count, seed):
             four = self.predictions(question, seed)
             row = {
                 "id": question.id,
                 "question": question.question,
-                "passages": self.articles(question),
+                "passages": list(question.passages),
                 "gold": question.answer,
                 **{f"prediction {n}": text for n, text in enumerate(four, 1)},
                 "preference": self.preferences(question, four, seed),
@@ -243,16 +244,6 @@ class QuestionWorld:
             }
             rows.append(row)
         return rows
-
-    def articles(self, question: Question) -> list[list[str]]:
-        """The context as articles, in order: each its title, then its sentences."""
-        found: list[list[str]] = []
-        for text in question.passages:
-            title = question.title if text.startswith(question.title + " ") else question.neighbour
-            if not found or found[-1][0] != title:
-                found.append([title])
-            found[-1].append(text)
-        return found
 
     # What is known exactly
 

@@ -1,0 +1,80 @@
+"""The models of the post world, made from nothing: a language model that has read posts with their authors' summaries, and a
+reward model of comparisons of summaries."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Iterator
+
+import numpy as np
+from torch import Tensor, nn
+
+from .build_fitting import Progress, fit
+from .build_gpt2 import comparison_batches, comparison_loss, encoded, gpt2, joined, language_batches, language_loss, reward_model
+from .posts import PostWorld
+from .word_tokenizer import word_tokenizer
+
+POSITIONS = 128
+"Tokens of a post with its summary at most; the longest have some twenty fewer."
+
+
+@dataclass(frozen=True)
+class PostRecipe:
+    """How the models are made. Everything is drawn from `seed`."""
+
+    seed: int = 0
+    width: int = 64
+    layers: int = 2
+    heads: int = 4
+    batch: int = 32
+    steps: int = 900
+    peak: float = 5e-3
+    warm_up: int = 50
+    on_prompt: float = 0.2
+    "Weight of a post's tokens beside its summary's."
+    comparisons: int = 4000
+    epochs: int = 3
+    reward_peak: float = 2e-3
+
+
+def post_tokenizer(posts: PostWorld, padding_side: str) -> Any:
+    """The post world's words."""
+    return word_tokenizer(posts.vocabulary, padding_side=padding_side, positions=POSITIONS)
+
+
+def post_batches(posts: PostWorld, tokenizer: Any, recipe: PostRecipe) -> Iterator[tuple[Tensor, Tensor]]:
+    """Fresh posts with their authors' summaries, without end."""
+    rng = np.random.default_rng(recipe.seed + 30)
+    turn = 20_000 + 100 * recipe.seed
+    while True:
+        drawn = posts.draw(25 * recipe.batch, turn)
+        rows = encoded(tokenizer, [post.prompt for post in drawn], [post.summary for post in drawn])
+        yield from language_batches(rows, recipe.batch, tokenizer.pad_token_id, recipe.on_prompt, rng)
+        turn += 1
+
+
+def train_post_lm(posts: PostWorld, recipe: PostRecipe, tokenizer: Any, progress: Progress) -> nn.Module:
+    """A language model of posts and summaries."""
+    sizes = {"width": recipe.width, "layers": recipe.layers, "heads": recipe.heads, "positions": POSITIONS}
+    model = gpt2(tokenizer, **sizes, seed=recipe.seed + 31)
+    data = post_batches(posts, tokenizer, recipe)
+    plan = {"steps": recipe.steps, "peak": recipe.peak, "warm_up": recipe.warm_up}
+    return fit(model, data, lambda batch: language_loss(model, batch), **plan, name="post-lm", progress=progress)
+
+
+def train_post_reward(
+    posts: PostWorld, recipe: PostRecipe, language_model: nn.Module, tokenizer: Any, progress: Progress
+) -> nn.Module:
+    """A reward model that begins as the language model and has seen comparisons."""
+    model = reward_model(language_model, recipe.seed + 32)
+    pairs = joined(tokenizer, posts.comparisons(recipe.comparisons, 1))
+    rng = np.random.default_rng(recipe.seed + 33)
+    data = (
+        batch
+        for _ in range(recipe.epochs)
+        for batch in comparison_batches(pairs, recipe.batch, tokenizer.pad_token_id, rng)
+    )
+    steps = recipe.epochs * math.ceil(len(pairs) / recipe.batch)
+    plan = {"steps": steps, "peak": recipe.reward_peak, "warm_up": steps // 10}
+    return fit(model, data, lambda batch: comparison_loss(model, batch), **plan, name="post-reward", progress=progress)
