@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import sys
 from functools import lru_cache, wraps
@@ -15,9 +16,16 @@ HELP = """Reinforcement learning for language models, by exercises that are chec
 New here? `climb tour` shows the course at work, `climb next` says what to do now, `climb check` says whether it is right.
 A lesson's text is lessons/NN-name/lesson.md, and what you write is toy/name.py or full/name.py.
 
-To learn: check, watch, next, hint, progress, answer, run, report, pretrain. To teach: release, grade, export. To change the course: skeletons,
-selfcheck, build-world.
+To learn: check, watch, next, hint, progress, answer, run, report, pretrain. To teach: release, grade, export, gradescope.
+To change the course: skeletons, selfcheck, build-world.
 """
+
+# In the order in which `climb --help` lists them.
+COMMANDS = (
+    *("check", "watch", "learn", "answer", "run", "report", "pretrain", "tour"),
+    *("grade", "export", "gradescope", "release"),
+    *("skeletons", "selfcheck", "build_world"),
+)
 
 
 class Stopped(Exception):
@@ -83,9 +91,6 @@ def application():
     """The commands, put together on first use: importing this module imports no library."""
     import typer
 
-    from autograder.commands import answer, build_world, check, export, grade, learn, pretrain, release, report, run
-    from autograder.commands import selfcheck, skeletons, tour, watch
-
     app = typer.Typer(name="climb", help=HELP, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
     @app.callback(invoke_without_command=True)
@@ -94,8 +99,8 @@ def application():
             print(f"climb {__version__}")
             raise typer.Exit()
 
-    for module in (check, watch, learn, answer, run, report, pretrain, tour, grade, export, release, skeletons, selfcheck, build_world):
-        module.register(app)
+    for name in COMMANDS:
+        importlib.import_module(f"autograder.commands.{name}").register(app)
     for command in app.registered_commands:
         command.callback = _stoppable(command.callback)
     return app

@@ -148,9 +148,9 @@ def _wanted(node: ast.Import | ast.ImportFrom, used: set[str]) -> bool:
     return vocabulary or any((alias.asname or alias.name.split(".")[0]) in used for alias in node.names)
 
 
-def freeze(lesson: Lesson) -> bytes:
-    """Cases, right answers and known wrong ones of every check under the public seed, as frames."""
-    oracle = Oracle(lesson.module, PUBLIC_SEED)
+def freeze(lesson: Lesson, seed: int = PUBLIC_SEED) -> bytes:
+    """Cases, right answers and known wrong ones of every check under a seed, as frames."""
+    oracle = Oracle(lesson.module, seed)
     frames = []
     for check in lesson.checks:
         wrong = [{"id": mistake.id, "answers": oracle.answers(check, mistake)} for mistake in check.known_mistakes()]

@@ -84,6 +84,15 @@ def written_whole(directory: Path) -> Iterator[Path]:
         raise
 
 
+def chosen_lessons(text: str | None, policy: Path | None, course: courses.Course):
+    """The lessons asked for by `--lessons`, else by the policy, else all; and the policy."""
+    from autograder.policy import load_policy
+
+    rules = load_policy(policy, course)
+    chosen = lessons_named(text, course)
+    return (chosen if text is not None else [lesson for lesson in chosen if rules.graded(lesson.number)]), rules
+
+
 def lessons_named(text: str | None, course: courses.Course) -> list[courses.Lesson]:
     """The lessons of `1-3`, `1,2,5` or a mixture. Raises UsageProblem for anything else."""
     from autograder.cli import UsageProblem
