@@ -9,8 +9,8 @@
     questions.rows(100, seed=1)                     # four predictions and six preferences a question, as in qa_feedback
 
 A question asks three to five things about one subject: "When was Marlow founded, who founded it and what is it known for?" Its
-context holds those facts, one or two others of the subject, and two or three of another subject of the same kind, a sentence each.
-The complete answer states what was asked, in the order of the question, in the context's own words.
+context holds those facts, one or two others of the subject, and two or three of another subject of the same kind, a sentence
+each. The complete answer states what was asked, in the order of the question, in the context's own words.
 
 The scores, each in [0, 1]:
 
@@ -38,8 +38,10 @@ LEFT_OUT = {True: 0.7, False: 0.15}
 "P(an annotator leaves a fact out | its aspect is dull)."
 DROPPED = (0.1, 0.35, 0.6)
 "A prediction leaves each asked fact out with one of these probabilities, drawn once for the prediction."
-FALSE, OFF_TOPIC, REPEATED = 0.1, 0.3, 0.2
-"P(a fact of a prediction has a false value), P(it states a fact not asked for), P(it states one fact twice)."
+FALSE, REPEATED = 0.15, 0.25
+"P(a fact of a prediction has a false value), P(the prediction says one of its sentences twice)."
+OFF_TOPIC = (0, 0, 1, 2, 3)
+"How many facts not asked for a prediction states, each number of these equally often."
 NOISE = 0.06
 "P(a preference is replaced by one of the other two)."
 PAIRS = ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))
@@ -176,8 +178,9 @@ class QuestionWorld:
     def predictions(self, question: Question, seed: int) -> tuple[str, str, str, str]:
         """Four different answers of different quality.
 
-        Each leaves out every asked fact with a probability drawn from DROPPED, gives each it states a false value with probability
-        FALSE, adds a fact of the context that was not asked for with OFF_TOPIC, and says a sentence twice with REPEATED.
+        Each leaves out every asked fact with a probability drawn from DROPPED, gives each it states a false value with
+        probability FALSE, adds as many facts that were not asked for as is drawn from OFF_TOPIC, and says one of its sentences
+        twice with probability REPEATED.
         """
         rng = np.random.default_rng([seed, 1, *question.id.encode()])
         found: list[str] = []
@@ -194,9 +197,9 @@ class QuestionWorld:
             if rng.random() >= dropped:
                 text = question.passages[n]
                 said.append(self._falsified(text, question.title, rng) if rng.random() < FALSE else text)
-        if rng.random() < OFF_TOPIC or not said:
-            off = [n for n in range(len(question.passages)) if n not in question.facts]
-            said.insert(int(rng.integers(len(said) + 1)), question.passages[off[rng.integers(len(off))]])
+        off = [n for n in range(len(question.passages)) if n not in question.facts]  # three at least
+        for n in rng.permutation(off)[: OFF_TOPIC[rng.integers(len(OFF_TOPIC))] or not said]:
+            said.insert(int(rng.integers(len(said) + 1)), question.passages[n])
         if rng.random() < REPEATED:
             said.append(said[rng.integers(len(said))])
         return self.written(said, question.title)
