@@ -320,9 +320,10 @@ def _hub(source: str, split: str, limit: int, field: str) -> Iterator[dict[str, 
     import datasets
 
     datasets.disable_progress_bars()
+    name, _, part = source.partition(":")  # "openai/summarize_from_feedback:comparisons"
     try:
         with hub.asked():
-            rows = datasets.load_dataset(source, split=split)
+            rows = datasets.load_dataset(name, part or None, split=split)
     except Exception as error:  # the library raises many kinds, of its own and of others
         if isinstance(error, ValueError) and "split" in str(error):
             raise InputProblem(f"{field}={source}: {' '.join(str(error).split())[:160]}") from None

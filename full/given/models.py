@@ -34,25 +34,31 @@ def built_in() -> list[str]:
     return sorted(place.parent.name for place in BUILTIN.glob("*/config.json"))
 
 
-def load_policy(name: str, *, field: str = "model", say: Say = silent) -> tuple[nn.Module, Any]:
-    """(causal language model, its tokenizer), ready to be trained; the tokenizer has a pad token that is not EOS.
+def load_policy(
+    name: str, *, field: str = "model", say: Say = silent, kinds: tuple[str, ...] = ("decoder",), dropout: bool = False
+) -> tuple[nn.Module, Any]:
+    """(language model, its tokenizer), ready to be trained; the tokenizer has a pad token that is not EOS.
 
     name: built-in ("review-lm"), a local directory, or a hub name, in this order. field: what an error calls it.
-    say: is told in a line what had to be changed.  Raises InputProblem.
+    say: is told in a line what had to be changed. kinds: "decoder" (as GPT-2 is), "encoder-decoder" (as T5 is), or both.
+    dropout: whether it stays as the model has it; else it is off for good.  Raises InputProblem.
     """
     place = _place(name, field)
     tokenizer = load_tokenizer(name, field=field)
     with _refused(name, field):
-        from transformers import AutoConfig, AutoModelForCausalLM
+        from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
         config = AutoConfig.from_pretrained(place)
-        if getattr(config, "is_encoder_decoder", False):
-            raise InputProblem(f"{field}={name}: expected a causal language model as GPT-2 is, received an encoder-decoder")
-        policy = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32)
+        kind = "encoder-decoder" if getattr(config, "is_encoder_decoder", False) else "decoder"
+        if kind not in kinds:
+            names = {"decoder": "a causal language model as GPT-2 is", "encoder-decoder": "an encoder-decoder as T5 is"}
+            raise InputProblem(f"{field}={name}: expected {names[kinds[0]]}, received {names[kind].split(' as ')[0]}")
+        maker = AutoModelForCausalLM if kind == "decoder" else AutoModelForSeq2SeqLM
+        policy = maker.from_pretrained(place, dtype=torch.float32)
     _require_vocabulary(policy, tokenizer, name, field)
     separate_pad(policy, tokenizer, name, field, say)
     policy.config.pad_token_id = tokenizer.pad_token_id
-    return _without_dropout(policy), tokenizer
+    return policy if dropout else _without_dropout(policy), tokenizer
 
 
 def load_classifier(name: str, *, field: str = "classifier", say: Say = silent) -> tuple[nn.Module, Any]:
