@@ -10,6 +10,7 @@
     penalty_per_day = 0.1               # share of a lesson's points lost for each day begun
     cap = 0.5                           # never more than this share
     closes_after_days = 14              # handed in later still, a lesson gives nothing; left out: never
+    file_times = true                   # where no system says when it was handed in: the newest file's own time; left out: not late
 
     [visibility]                        # of what a student is shown
     tests = "after_due_date"            # hidden, after_due_date or visible: each exercise's outcome, where a system can hide it
@@ -61,6 +62,7 @@ class Late:
     penalty_per_day: float = 0.0  # share of a lesson's points
     cap: float = 1.0
     closes_after_days: float | None = None
+    file_times: bool = False
 
     def days(self, late_by: timedelta) -> int:
         """Days begun, counted from the deadline; 0 within the grace."""
@@ -260,13 +262,14 @@ class _Reader:
         return float(value)
 
     def late(self, rules: dict) -> Late:
-        self.known(rules, ("grace_minutes", "penalty_per_day", "cap", "closes_after_days"), "late.")
+        self.known(rules, ("grace_minutes", "penalty_per_day", "cap", "closes_after_days", "file_times"), "late.")
         share, days = "a share from 0 to 1, such as 0.1", "a number of days, 0 to 3650"
         return Late(
             self.amount(rules, "grace_minutes", "late.", 0.0, 0, 1e5, "a number of minutes, 0 or more"),
             self.amount(rules, "penalty_per_day", "late.", 0.0, 0, 1, share),
             self.amount(rules, "cap", "late.", 1.0, 0, 1, share),
             self.amount(rules, "closes_after_days", "late.", None, 0, 3650, days),
+            self.kind(rules, "file_times", bool, "true or false", False, "late."),
         )
 
     def lesson(self, number: int, rules: Any, zone: tzinfo, tests: str) -> LessonPolicy:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
 import os
 import re
@@ -16,9 +15,9 @@ import typer
 
 from autograder import course as courses
 from autograder.course import Exercise
+from autograder.policy import ATTEMPTS
 
-
-LEVELS = ("full", "process")  # of the sandbox, the stronger first
+EXECUTORS = ("local", "dask")
 
 
 def register(app: typer.Typer) -> None:
@@ -26,15 +25,20 @@ def register(app: typer.Typer) -> None:
 
 
 def grade(
-    submissions: Path = typer.Argument(..., metavar="SUBMISSIONS", help="One file, notebook, folder or zip; or a folder or zip of them, one a student."),
-    out: Path = typer.Option(..., "--out", metavar="DIR", help="Folder for the results, one for each assignment: DIR/<student>/result.json, DIR/scores.csv, DIR/journal.jsonl."),
-    roster: Optional[Path] = typer.Option(None, "--roster", metavar="CSV", help="Its first column names every student: who handed in nothing gets a result too."),
+    submissions: Path = typer.Argument(..., metavar="SUBMISSIONS", help="One file, notebook, folder or zip; or a folder or zip of them, one a student: as Canvas, Moodle, Gradescope and others export them."),
+    out: Path = typer.Option(..., "--out", metavar="DIR", help="Folder for the results, one for each assignment: DIR/<student>/result.json, DIR/scores.csv, DIR/class.html, DIR/journal.jsonl."),
+    roster: Optional[Path] = typer.Option(None, "--roster", metavar="CSV", help="The class: id, name, section, extension days. Everybody on it gets a row, who handed in nothing too."),
+    policy: Optional[Path] = typer.Option(None, "--policy", metavar="FILE", help="A course.toml: dates, lateness, points, weights, which lessons (docs/instructors.md shows one)."),
+    attempts: Optional[str] = typer.Option(None, "--attempts", metavar="WHICH", help="Of several by one student: latest or best. Left out: what the policy says, else latest."),
     seed_file: Optional[Path] = typer.Option(None, "--seed-file", metavar="FILE", help="Holds the secret seed, one whole number. Left out: DIR/seed.txt, made at the first run."),
-    jobs: int = typer.Option(os.cpu_count() or 1, "--jobs", min=1, metavar="N", help="Submissions graded at a time."),
-    executor: str = typer.Option("local", "--executor", metavar="NAME", help="Where it runs: local."),
+    jobs: int = typer.Option(os.cpu_count() or 1, "--jobs", min=1, metavar="N", help="Submissions graded at a time on this machine."),
+    executor: str = typer.Option("local", "--executor", metavar="NAME", help="Where it runs: local, or dask for workers of a cluster."),
+    scheduler: Optional[str] = typer.Option(None, "--scheduler", metavar="ADDRESS", help="Of a running Dask scheduler, such as tcp://host:8786. Left out: workers on this machine."),
     shard: Optional[str] = typer.Option(None, "--shard", metavar="I/N", help="Only the I-th of N parts, for job arrays: 1/8 to 8/8. The same command without it then writes scores.csv."),
+    merge: list[Path] = typer.Option([], "--merge", metavar="DIR", help="Take over results from here first: of parts that were graded elsewhere. May be given several times."),
     sandbox: str = typer.Option("full", "--sandbox", metavar="LEVEL", help="Lowest level accepted, full or process. Where there is only less, nothing is graded."),
-    lessons: Optional[str] = typer.Option(None, "--lessons", metavar="L", help="Only these: 1-3 or 1,2,5. Left out: all."),
+    lessons: Optional[str] = typer.Option(None, "--lessons", metavar="L", help="Only these: 1-3 or 1,2,5. Left out: what the policy says, else all."),
+    pages: bool = typer.Option(True, "--pages/--no-pages", help="Write a page for each student and one for the class."),
     as_json: bool = typer.Option(False, "--json", help="Print all results as JSON lines and nothing else."),
 ) -> None:  # fmt: skip
     """Grade what students handed in, on hidden cases, in a sandbox.
@@ -42,155 +46,78 @@ def grade(
     Stopped or repeated, it goes on where it was: only what changed is graded again.
     """
     from autograder.cli import UsageProblem
-    from autograder.commands.release import lessons_named, need_solutions
+    from autograder.commands.release import need_solutions
+    from autograder.grading import finish
+    from autograder.grading.roster import joined, read_roster
+    from autograder.grading.run import Batch, write_pages
+    from autograder.grading.shown import count, named, tell
     from autograder.grading.submissions import read_submissions
+    from autograder.policy import load_policy
     from autograder.questions.rows import lessons_with_questions
 
     need_solutions("grade")
-    if sandbox not in LEVELS:
-        raise UsageProblem(f"--sandbox: expected full or process, received {sandbox!r}")
-    if executor != "local":
-        raise UsageProblem(f"--executor: expected local, received {executor!r}")
+    refuse_options(sandbox, executor, scheduler, attempts, merge)
     course = courses.load()
-    exercises = [exercise for lesson in lessons_named(lessons, course) for exercise in lesson.exercises]
+    rules = None if policy is None else load_policy(policy, course)
+    exercises = exercises_of(course, lessons, rules)
     part = shard_of(shard)
     if not submissions.exists():
         raise UsageProblem(f"{submissions} does not exist; name a file, a folder or a zip with submissions")
     refuse_out(out, submissions)
     if shard and seed_file is None:
         raise UsageProblem("--shard needs --seed-file: all parts must draw the same hidden cases")
-    names = None if roster is None else roster_names(roster)
-    found = read_submissions(submissions, course)
-    strangers = [] if names is None else not_on_roster(found, names)
-    questions = lessons_with_questions(exercises) if any(submission.answers for submission in found) else []
-    found = without_our_names(with_absent(found, names))[part]
+    listed = None if roster is None else read_roster(roster)
+    found = read_submissions(submissions, course, attempts or (rules.attempts if rules else "latest"))
+    whole = joined(found, listed)
+    found = without_our_names(whole.submissions)[part]
+    for line in whole.told:
+        tell(line)
+    if rules and (unknown := finish.without_a_time(found, exercises, rules, finish.now())):
+        tell(f"when {named(unknown)} handed in is not known: taken as in time (a roster's `submitted` column says it)")
+    questions = lessons_with_questions(exercises) if any(one.answers for one in finish.units(whole.submissions)) else []
     out.mkdir(parents=True, exist_ok=True)
     suffix = f"-{shard.replace('/', '-of-')}" if shard else ""
     with only_one(out, suffix):
-        seed = secret_seed(seed_file, out)
-        graded = run(course, exercises, found, out, seed, jobs, sandbox, as_json, suffix, questions)
-    if strangers:
-        print(
-            f"climb: not on the roster: {', '.join(strangers[:8])}{', ...' if len(strangers) > 8 else ''} (graded all the same)",
-            file=sys.stderr,
-        )
+        batch = Batch(course, exercises, questions, out, secret_seed(seed_file, out), sandbox, jobs, suffix, as_json, executor, scheduler)
+        graded = batch.run(found, merge, rules)
+        if pages and not shard and graded.results:
+            write_pages(out, course, rules)
+    if whole.strangers:
+        tell(f"not on the roster: {named(whole.strangers)} (graded all the same)")
     if graded.failures:
         told = "; ".join(f"{name} ({why})" for name, why in sorted(graded.failures.items())[:3])
         raise UsageProblem(f"{count(len(graded.failures))} could not be graded: {told}. The same command tries again")
-    raise typer.Exit(
-        0 if all(row["status"] == "passed" for result in graded.results.values() for row in result["exercises"]) else 1
-    )
+    rows = [row for one in found if one.name in graded.results for row in graded.results[one.name]["exercises"]]
+    raise typer.Exit(0 if all(row["status"] == "passed" for row in rows) else 1)
 
 
-def run(
-    course,
-    exercises: list[Exercise],
-    found: list,
-    out: Path,
-    seed: int,
-    jobs: int,
-    level: str,
-    as_json: bool,
-    suffix: str = "",
-    questions=(),
-):
-    """Grades what is not graded yet, with a sandbox only if there is such; then writes the scores of all."""
-    from rich.console import Console
+def exercises_of(course, lessons: str | None, rules) -> list[Exercise]:
+    """The exercises of the lessons named, else of those that the rules name."""
+    from autograder.commands.release import lessons_named
 
-    from autograder.grading.batch import Graded, already_graded, write_scores
-
-    console = Console(stderr=as_json)
-    kept = already_graded(found, exercises, course, seed, LEVELS[: LEVELS.index(level) + 1], out, questions)
-    left = [submission for submission in found if submission.name not in kept]
-    graded = Graded(dict(kept))
-    if as_json:
-        for result in kept.values():
-            print(json.dumps(result), flush=True)
-    if left:
-        grade_rest(course, exercises, left, out, seed, jobs, level, as_json, suffix, graded, console, questions)
-    results = [graded.results[submission.name] for submission in found if submission.name in graded.results]
-    scores = write_scores(results, out / f"scores{suffix}.csv")
-    if not as_json:
-        show_summary(console, results, len(kept), scores)
-    return graded
+    chosen = lessons_named(lessons, course)
+    if lessons is None and rules is not None:
+        chosen = [lesson for lesson in chosen if rules.graded(lesson.number)]
+    return [exercise for lesson in chosen for exercise in lesson.exercises]
 
 
-def grade_rest(course, exercises, left, out, seed, jobs, level, as_json, suffix, graded, console, questions) -> None:
-    from rich.markup import escape
+def refuse_options(sandbox: str, executor: str, scheduler: str | None, attempts: str | None, merge: list[Path]) -> None:
+    from autograder.cli import UsageProblem
+    from autograder.grading.run import LEVELS
 
-    from autograder.commands.check import modules_of
-    from autograder.grading.batch import grade_all
-    from autograder.sandbox import open_sandbox
-
-    before = len(graded.results)
-    try:
-        with open_sandbox(modules_of(exercises), "full" if level == "full" else None) as sandbox:
-            from autograder.grading.grade import Grader
-
-            layers = ", ".join(sandbox.layers)
-            console.print(
-                f"{count(len(left))} to grade, {len(exercises)} exercises; sandbox {sandbox.level}: {layers}", highlight=False
-            )
-            if sandbox.note:
-                console.print(escape(sandbox.note), style="yellow")
-            with progress_bar(console) as bar:
-                task = bar.add_task("grading", total=len(left))
-
-                def done(name: str) -> None:
-                    bar.update(task, advance=1, description=name[:30])
-                    if as_json and name in graded.results:
-                        print(json.dumps(graded.results[name]), flush=True)
-
-                grade_all(Grader(course, sandbox, seed, jobs), left, exercises, out, done, suffix, graded, questions)
-    except KeyboardInterrupt:
-        all_of = before + len(left)
-        raise KeyboardInterrupt(
-            f"{len(graded.results)} of {all_of} graded and saved; the same command goes on from there"
-        ) from None
-
-
-def progress_bar(console):
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = TextColumn("{task.description:<30}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    # Left alone, standard output stays JSON while the bar is drawn on standard error.
-    return Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
-
-
-def show_summary(console, results: list[dict], kept: int, scores: Path) -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for title, justify in (
-        ("submission", "left"),
-        ("points", "right"),
-        ("of", "right"),
-        ("passed", "right"),
-        ("to look at", "left"),
-    ):
-        table.add_column(title, justify=justify, overflow="fold", no_wrap=justify == "right")
-    for result in results[:40]:
-        rows = result["exercises"]
-        odd = sorted({row["status"] for row in rows} & {"error", "timeout", "crashed", "refused", "missing"})
-        passed = sum(row["status"] == "passed" for row in rows)
-        table.add_row(
-            escape(result["submission"]),
-            f"{result['score']:g}",
-            f"{result['max_score']:g}",
-            f"{passed}/{len(rows)}",
-            ", ".join(odd),
-        )
-    console.print(table)
-    if len(results) > 40:
-        console.print(f"... and {len(results) - 40} more")
-    again = f" ({kept} unchanged since an earlier run)" if kept else ""
-    where = f"Points by student: {scores}; each in full: {scores.parent}/<student>/result.json"
-    console.print(f"\n{count(len(results))} graded{again}. {where}", highlight=False, markup=False, soft_wrap=True)
-
-
-def count(number: int) -> str:
-    return f"{number} submission{'' if number == 1 else 's'}"
+    if sandbox not in LEVELS:
+        raise UsageProblem(f"--sandbox: expected full or process, received {sandbox!r}")
+    if executor not in EXECUTORS:
+        raise UsageProblem(f"--executor: expected local or dask, received {executor!r}")
+    if scheduler is not None and executor != "dask":
+        raise UsageProblem("--scheduler needs --executor dask")
+    if executor == "dask" and sandbox != "full":
+        raise UsageProblem("--executor dask needs --sandbox full: below it a student's code could reach the scheduler")
+    if attempts not in (None, *ATTEMPTS):
+        raise UsageProblem(f"--attempts: expected latest or best, received {attempts!r}")
+    for folder in merge:
+        if not any(folder.glob("journal*.jsonl")):
+            raise UsageProblem(f"--merge: {folder} holds no results; name a folder that `climb grade --out` wrote")
 
 
 def refuse_out(out: Path, submissions: Path) -> None:
@@ -209,8 +136,9 @@ def refuse_out(out: Path, submissions: Path) -> None:
 def without_our_names(found: list) -> list:
     """Submissions under names that are free in DIR: a folder called scores.csv, seed.txt or journal.jsonl would be in the way."""
     taken = {submission.name.casefold() for submission in found}
+    ours = r".*\.(csv|jsonl?|txt|html|toml)|rubric|similarity|seed\.txt"
     for submission in found:
-        while re.fullmatch(r"scores.*\.csv|journal.*\.jsonl|seed\.txt", submission.name.casefold()):
+        while re.fullmatch(ours, submission.name.casefold()):
             submission.name += "_" if submission.name.casefold() + "_" not in taken else "_2"
             taken.add(submission.name.casefold())
     return found
@@ -244,44 +172,6 @@ def secret_seed(seed_file: Path | None, out: Path) -> int:
 def _what_came(text: str) -> str:
     """The form of a wrong seed, not the seed: what goes to a screen may end in a log."""
     return "nothing" if not text else "0" if text == "0" else f"{len(text)} characters in {len(text.splitlines())} line(s)"
-
-
-def roster_names(path: Path) -> list[str]:
-    """The first column of a CSV file; a first line called student, name, id, email or submission is a heading."""
-    from autograder.cli import UsageProblem
-
-    try:
-        rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageProblem(
-            f"--roster: {path} cannot be read ({type(error).__name__}); it should be a CSV file in UTF-8"
-        ) from None
-    names = [row[0].strip() for row in rows if row and row[0].strip()]
-    if names and names[0].lower() in ("student", "name", "id", "email", "submission"):
-        names = names[1:]
-    if not names:
-        raise UsageProblem(f"--roster: {path} names no student in its first column")
-    return names
-
-
-def with_absent(found: list, names: list[str] | None) -> list:
-    """The submissions, and an empty one for everybody on the roster who handed in nothing."""
-    from autograder.grading.submissions import Submission, safe_name
-
-    present = {submission.name.casefold() for submission in found}
-    taken, absent = set(present), []
-    for name in dict.fromkeys(names or []):
-        if safe_name(name).casefold() not in present:
-            absent.append(safe_name(name, taken))
-            taken.add(absent[-1].casefold())
-    return sorted([*found, *map(Submission, absent)], key=lambda s: s.name.casefold())
-
-
-def not_on_roster(found: list, names: list[str]) -> list[str]:
-    from autograder.grading.submissions import safe_name
-
-    listed = {safe_name(name).casefold() for name in names}
-    return [submission.name for submission in found if submission.name.casefold() not in listed]
 
 
 def shard_of(text: str | None) -> slice:

@@ -25,6 +25,7 @@ from .workspace import has_reference, workspace_for
 
 # When an exercise has several checks, the worst status speaks for it.
 BADNESS = ("passed", "failed", "error", "timeout", "crashed", "refused", "not_started", "missing")
+REPEATABLE = ("passed", "failed", "error", "not_started", "missing")  # a timeout or a crash may be the machine's: it is nobody else's
 EARLIER_WORK = ("not_started", "missing")  # statuses that say work is missing, not wrong
 
 
@@ -39,6 +40,7 @@ class Grader:
     executor: Executor
     seed: int = PUBLIC_SEED
     jobs: int = 2
+    verdicts: dict[tuple, Verdict] | None = None  # of texts already seen, by check; None: every text is run
     _oracles: dict[str, Oracle] = field(default_factory=dict)
 
     @cached_property
@@ -99,7 +101,7 @@ class Grader:
         }
 
     def _start(self, submission, exercises, pool) -> list[tuple[Exercise, list[Future]]]:
-        spaces, units = {}, []
+        spaces, digests, units = {}, {}, []
         for exercise in exercises:
             lesson = exercise.lesson
             problem = _problem(submission, lesson)
@@ -108,12 +110,21 @@ class Grader:
                 continue
             if lesson.module not in spaces:
                 spaces[lesson.module] = workspace_for(lesson, submission, self.course)
-            oracle, space = self.oracle(lesson), spaces[lesson.module]
-            units.append((exercise, [pool.submit(self._examine, check, space, oracle) for check in exercise.checks]))
+                digests[lesson.module] = _digest(spaces[lesson.module].sources)
+            oracle, space, digest = self.oracle(lesson), spaces[lesson.module], digests[lesson.module]
+            units.append((exercise, [pool.submit(self._examine, check, space, oracle, digest) for check in exercise.checks]))
         return units
 
-    def _examine(self, check: Check, workspace, oracle: Oracle) -> Verdict:
-        return examine(check, workspace, oracle, self.executor, public=self.public)
+    def _examine(self, check: Check, workspace, oracle: Oracle, digest: str) -> Verdict:
+        if self.verdicts is None:
+            return examine(check, workspace, oracle, self.executor, public=self.public)
+        at = (workspace.module, check.exercise, type(check).__name__, digest)
+        verdict = self.verdicts.get(at)
+        if verdict is None:
+            verdict = examine(check, workspace, oracle, self.executor, public=self.public)
+            if verdict.status in REPEATABLE:
+                self.verdicts[at] = verdict
+        return verdict
 
     def _row(self, exercise: Exercise, verdicts: list[Verdict]) -> dict:
         checks = exercise.checks
@@ -173,6 +184,16 @@ def _problem(submission: Submission, lesson: Lesson) -> Verdict | None:
         return Verdict(problem.status, f"{problem.file} {problem.message}")
     others = "; ".join(f"{p.file} {p.message}" for p in submission.problems[:2])
     return Verdict("missing", f"The submission has no {lesson.file}{f' ({others})' if others else ''}.")
+
+
+def _digest(sources: dict[str, str]) -> str:
+    """What a verdict hangs on besides the check: the text graded, and the helpers beside it."""
+    digest = hashlib.sha256()
+    for module, text in sorted(sources.items()):
+        for part in (module, text):
+            data = part.encode("utf-8", "surrogatepass")
+            digest.update(len(data).to_bytes(8, "big") + data)
+    return digest.hexdigest()
 
 
 def _done(verdict: Verdict) -> Future:

@@ -145,7 +145,7 @@ def _columns(first: list[str]) -> tuple[dict[str, int], bool]:
 
 def _student(cells: dict[str, str], line: int, headed: bool, file: str, told: list[str]) -> Student | None:
     name = cells.get("name") or " ".join(filter(None, (cells.get("first"), cells.get("last"))))
-    id = cells.get("id") or cells.get("email") or name
+    id = cells.get("id") or next((cells[what] for what in cells if what in ("email", "name") and cells[what]), name)  # the first of them
     if not id:
         if any(cells.values()):
             told.append(f"{file}, line {line}, names nobody and is passed over")

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from autograder.commands.grade import progress_bar, shard_of
+from autograder.commands.grade import shard_of
 from autograder.grading.grade import seed_name
+from autograder.grading.shown import progress_bar
 from autograder.progress import locked
 
 
@@ -49,7 +50,8 @@ def scores(out, name="scores.csv"):
 def test_a_result_for_each_student_and_a_table(tiny, people, out):
     done = tiny.climb("grade", people, "--out", out)
     assert done.code == 1 and done.err == ""
-    assert sorted(os.listdir(out)) == [".lock", "anna", "ben", "cleo", "journal.jsonl", "scores.csv", "seed.txt"]
+    ours = [".lock", "class.html", "journal.jsonl", "scores.csv", "seed.txt", "students.csv"]
+    assert sorted(os.listdir(out)) == sorted([*ours, "anna", "ben", "cleo"])
     found = results(out)
     assert all(map(tiny.keeps_the_contract, found.values()))
     assert {name: result["score"] for name, result in found.items()} == {"anna": 5, "ben": 3, "cleo": 0} == scores(out)
@@ -136,7 +138,7 @@ def test_nothing_is_graded_twice_and_no_sandbox_is_started(tiny, people, out):
     before = {
         path: (path.read_bytes(), path.stat().st_mtime_ns)
         for path in out.rglob("*")
-        if path.is_file() and path.name not in ("scores.csv", ".lock")
+        if path.is_file() and path.suffix not in (".csv", ".html") and path.name != ".lock"
     }
     requests, started, done = graded(tiny, people, out)
     assert (requests, started) == (0, 0) and "(3 unchanged since an earlier run)" in done.out
@@ -327,7 +329,8 @@ def test_who_handed_in_nothing_gets_a_result_too(tiny, people, out):
         "\ufeffname,mail\r\nanna,a@x\r\nben,b@x\r\nCleo,c@x\r\nDora Dee,d@x\r\nDora Dee,again\r\nDora_Dee,other\r\n\r\n",
     )
     done = tiny.climb("grade", people, "--out", out, "--roster", roster)
-    assert set(results(out)) == {"anna", "ben", "cleo", "Dora_Dee", "Dora_Dee-2"} and done.err == ""
+    assert set(results(out)) == {"anna", "ben", "cleo", "Dora_Dee", "Dora_Dee-2", "Dora_Dee-3"}
+    assert done.err.count("\n") == 1 and "two students have the id Dora Dee (lines 5 and 6)" in done.err
     absent = results(out)["Dora_Dee"]
     assert (
         tiny.keeps_the_contract(absent) and absent["score"] == 0 and {row["status"] for row in absent["exercises"]} == {"missing"}
@@ -349,8 +352,14 @@ def test_a_roster_without_names(tiny, people, out, text):
 
 def test_a_roster_that_cannot_be_read(tiny, people, out, tmp_path):
     tiny.climb("grade", people, "--out", out, "--roster", tmp_path / "nowhere.csv").refused("--roster", "cannot be read")
-    (tmp_path / "roster.csv").write_bytes("J\xf6rg\n".encode("latin-1"))
-    tiny.climb("grade", people, "--out", out, "--roster", tmp_path / "roster.csv").refused("--roster", "UTF-8")
+    assert not out.exists()
+
+
+def test_a_roster_in_latin_1_is_read_and_told_in_one_line(tiny, people, out, tmp_path):
+    (tmp_path / "roster.csv").write_bytes("anna\nben\ncleo\nJ\xf6rg\n".encode("latin-1"))
+    done = tiny.climb("grade", people, "--out", out, "--roster", tmp_path / "roster.csv")
+    assert done.code == 1 and done.err.count("\n") == 1 and "roster.csv is not UTF-8 (byte 0xf6 in line 4)" in done.err
+    assert set(results(out)) == {"anna", "ben", "cleo", "J\xf6rg"}
 
 
 HOSTILE = [
@@ -455,7 +464,12 @@ def test_two_parts_may_run_side_by_side_and_the_same_part_not(tiny, people, out)
         (["--shard", "1", "--seed-file", "SEED"], "--shard: expected I/N"),
         (["--shard", "1/2"], "--shard needs --seed-file"),
         (["--sandbox", "none"], "--sandbox: expected full or process"),
-        (["--executor", "cloud"], "--executor: expected local"),
+        (["--executor", "cloud"], "--executor: expected local or dask"),
+        (["--scheduler", "tcp://x:1"], "--scheduler needs --executor dask"),
+        (["--executor", "dask", "--sandbox", "process"], "--executor dask needs --sandbox full"),
+        (["--attempts", "first"], "--attempts: expected latest or best"),
+        (["--merge", "/nowhere"], "--merge: /nowhere holds no results"),
+        (["--policy", "/nowhere"], "/nowhere: cannot be read"),
         (["--lessons", "9"], "there is no lesson 9; there are 1, 2"),
         (["--lessons", "1-9999"], "there is no lesson 3, 4, 5, 6, 7, ...; there are 1, 2"),
         (["--lessons", "2-1"], "expected numbers such as"),
