@@ -1,4 +1,4 @@
-"""`climb report`: runs as one page that can be sent, printed and kept."""
+"""`climb report`: runs as one page that can be sent and kept; a graded class as a page for each student and one for all."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Optional
 
 import typer
 
+from autograder.cli import UsageProblem
+
 LONGEST_TITLE = 90
 
 
@@ -16,16 +18,59 @@ def register(app: typer.Typer) -> None:
 
 
 def report(
-    runs: list[str] = typer.Argument(..., metavar="RUN", help="Runs to show: their folders, or their names under runs/. A folder of runs, as a sweep makes it, counts as its runs."),
+    runs: list[str] = typer.Argument(..., metavar="RUN", help="Runs to show: their folders, or their names under runs/. A folder of runs, as a sweep makes it, counts as its runs. Or one graded class: the folder that `climb grade --out` wrote."),
     out: Optional[Path] = typer.Option(None, "--out", metavar="FILE", help="The page. Left out: report.html in the run's folder, or in the one that holds the runs."),
+    policy: Optional[Path] = typer.Option(None, "--policy", metavar="FILE", help="Of a class: the course.toml that says what students may see."),
+    lessons_url: str = typer.Option("", "--lessons-url", metavar="URL", help="Of a class: where the folder lessons/ can be read, if the pages go to students: https://example.org/climb."),
 ) -> None:  # fmt: skip
-    """Show runs as one HTML page, several of them side by side.
+    """Show runs as one HTML page, several of them side by side; or a graded class, every student and all of them.
 
-    Curves, samples, final figures and configuration; the page needs no network and no other file.
+    Curves, samples, final figures and configuration of runs; of a class DIR/class.html and DIR/<student>/report.html. The pages
+    need no network and no other file.
     """
+    from autograder.reports.class_report import is_graded_class
+
+    if len(runs) == 1 and is_graded_class(Path(runs[0])):
+        report_class(Path(runs[0]), out, policy, lessons_url)
+        return
+    if policy is not None or lessons_url:
+        told = f"{runs[0]} is none" if len(runs) == 1 else f"received {len(runs)} folders"
+        raise UsageProblem(f"--policy and --lessons-url are for one graded class, a folder that `climb grade --out` wrote; {told}")
+    report_runs(runs, out)
+
+
+def report_class(folder: Path, out: Path | None, policy: Path | None, lessons_url: str) -> None:
+    """A page for each student of a graded class, and the class's."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from autograder import course as courses
+    from autograder.policy import load_policy
+    from autograder.reports.class_report import ClassProblem, write_reports
+
+    if out is not None:
+        raise UsageProblem(f"--out: a class's pages go into its own folder, {folder}; leave it out")
+    if lessons_url and not lessons_url.lower().startswith(("https://", "http://")):
+        raise UsageProblem(f"--lessons-url: expected an address that begins with https://, received {lessons_url!r}")
+    bars, course = Console(stderr=True), courses.load()
+    try:
+        rules = load_policy(policy, course)
+        columns = TextColumn("pages"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        with Progress(*columns, console=bars, transient=True, disable=not bars.is_terminal) as bar:
+            task = bar.add_task("pages", total=sum(1 for _ in folder.glob("*/result.json")))
+
+            def done(name: str) -> None:
+                bar.update(task, advance=1)
+
+            page = write_reports(folder, course, policy=rules, lessons_url=lessons_url, done=done)
+    except (ClassProblem, ValueError) as error:
+        raise UsageProblem(str(error)) from None
+    print(f"{page}: open it in a browser; each student's page is {folder}/<student>/report.html")
+
+
+def report_runs(runs: list[str], out: Path | None) -> None:
     from rich.console import Console
 
-    from autograder.cli import UsageProblem
     from autograder.reports import run_report
     from autograder.reports.run_report_data import RunProblem, find_runs, read_runs
 
