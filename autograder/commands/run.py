@@ -175,7 +175,7 @@ def train(name: str, runner: ModuleType, config: Any, lessons: SimpleNamespace, 
     from rich.console import Console
 
     from autograder.cli import UsageProblem
-    from autograder.commands.grade import progress_bar
+    from autograder.grading.shown import progress_bar
     from autograder.sandbox import compiler
     from full.given.problems import InputProblem
     from toy.given.run_folder import RunFolder, one_thread

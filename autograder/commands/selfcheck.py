@@ -26,7 +26,7 @@ def selfcheck(
     """Check the course itself: skeletons fail, solutions pass, wrong answers are caught and named, right ones accepted."""
     from rich.console import Console
 
-    from autograder.commands.grade import progress_bar
+    from autograder.grading.shown import progress_bar
     from autograder.commands.release import lessons_named, need_solutions
     from autograder.sandbox import open_sandbox
 

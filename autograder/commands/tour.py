@@ -106,7 +106,7 @@ def edit_named(exercises, exercise: str, name: str):
 
 def show_convergence(console, folder: Path) -> None:
     """The course's figure, by the reference solutions of lessons 4 to 6."""
-    from autograder.commands.grade import progress_bar
+    from autograder.grading.shown import progress_bar
     from autograder.commands.run import exercises_of
     from toy.given import convergence
     from toy.given.run_folder import RunFolder, one_thread
