@@ -16,7 +16,7 @@ function show(state) {
   part("undo").disabled = state.done === 0;
   if (over) {
     const {left, right, tie, skipped, first} = state.counts;
-    part("summary").textContent = `All ${state.total} pairs are judged: ${left + right} with a winner, ${tie} ties, ${skipped} skipped. ` +
+    part("summary").textContent = `All ${state.total} pairs are judged: ${left + right} with a winner, ${tie} ${tie === 1 ? "tie" : "ties"}, ${skipped} skipped. ` +
       `The answer that stood first won ${first} of ${left + right}.\n\nThey are in ${state.file}. You can close this page; ` +
       `Quit also ends the command in the terminal.`;
     return;

@@ -50,7 +50,7 @@ def pairs_of(source: str, count: int, seed: int) -> list[Pair]:
     source: what `load_preferences` reads, labelled or not; of four predictions to a question a coin picks two. What labels there
     are is not shown and not kept.  Raises InputProblem.
     """
-    kind, rows = given.read(source, limit=count if source in ("questions", "posts") else 0)
+    kind, rows = given.read(source, limit=2 * count + 10 if source in ("questions", "posts") else 0)
     rng, found, seen = random.Random(seed), [], set()
     for texts in _texts(kind, rows, rng):
         shown = rng.choice((1, 2))
@@ -174,7 +174,8 @@ def told(labels: Labels) -> list[str]:
     """What has been judged, in a line or two for the terminal."""
     counts = labels.counts()
     decided = counts["left"] + counts["right"]
-    lines = [f"{labels.done} of {len(labels.pairs)} pairs judged: {decided} with a winner, {counts['tie']} ties, {counts['skipped']} skipped"]
+    ties = f"{counts['tie']} {'tie' if counts['tie'] == 1 else 'ties'}"
+    lines = [f"{labels.done} of {len(labels.pairs)} pairs judged: {decided} with a winner, {ties}, {counts['skipped']} skipped"]
     if decided:
         lines[0] += f"; the answer that stood first won {counts['first']} of {decided}"
     if labels.done:

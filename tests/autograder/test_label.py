@@ -1,0 +1,250 @@
+"""`climb label`: judgements as Label Studio keeps them, in the terminal and on a page, and a model that learns from them."""
+
+import json
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from autograder import cli
+from autograder.commands import label as command
+from autograder.pages import labelling
+from autograder.pages.labelling import Labels, pairs_of
+from full.given import preferences as given
+from full.given.problems import InputProblem
+from solutions.full import reward_model
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def pairs_file(place, count=6):
+    rows = [{"prompt": f"Question {i}?", "answer1": f"good {i}", "answer2": f"bad {i}"} for i in range(count)]
+    place.write_text(json.dumps(rows))
+    return str(place)
+
+
+@pytest.fixture
+def labels(tmp_path):
+    return Labels(pairs_of(pairs_file(tmp_path / "pairs.json"), 6, seed=0), tmp_path / "labels.json", 0)
+
+
+def judged(labels):
+    return reward_model.load_preferences(str(labels.path))
+
+
+def test_a_judgement_is_about_the_answer_and_not_about_its_place(labels):
+    """Whoever always presses the key of the answer that is called good has judged it better in the file, wherever it stood."""
+    for pair in list(labels.waiting):
+        labels.judge("1" if pair.first.startswith("good") else "2")
+    found = judged(labels)
+    assert [p.label for p in found] == [1] * 6 and all(p.first.startswith("good") for p in found)
+    shown = {task["meta"]["shown"][0] for task in json.loads(labels.path.read_text())}
+    assert shown == {"answer1", "answer2"}  # each stood first at least once
+
+
+def test_the_place_is_left_to_a_coin_that_the_seed_throws(tmp_path):
+    source = pairs_file(tmp_path / "pairs.json", 200)
+    first = [pair.shown for pair in pairs_of(source, 200, seed=3)]
+    assert first == [pair.shown for pair in pairs_of(source, 200, seed=3)]
+    assert first != [pair.shown for pair in pairs_of(source, 200, seed=4)]
+    assert 60 < first.count(1) < 140  # 100 +- 5.7 standard deviations of 7.07
+
+
+def test_ties_skips_and_undo(labels):
+    for key in ("0", "s", "1"):
+        labels.judge(key)
+    assert labels.undo() and labels.done == 2
+    assert labels.current.prompt == "Question 2?"
+    found = judged(labels)
+    assert [p.label for p in found] == [0]  # the skipped one is no judgement
+    assert labels.counts() == {"left": 0, "right": 0, "tie": 1, "skipped": 1, "first": 0}
+    assert labels.undo() and labels.undo() and not labels.undo()
+    assert json.loads(labels.path.read_text()) == []
+
+
+def test_goes_on_where_it_stopped_and_not_with_other_pairs(labels, tmp_path):
+    labels.judge("1")
+    labels.judge("2")
+    again = Labels(labels.pairs, labels.path, 0)
+    assert again.done == 2 and again.current.prompt == "Question 2?"
+    with pytest.raises(InputProblem, match="holds 2 judgements of pairs that are not among these 6"):
+        Labels(pairs_of("questions", 6, 0), labels.path, 0)
+    for text in ("no json", "[1, 2]", '{"data": 1}', '[{"data": {"prompt": "a", "answer1": "b", "answer2": "c"}}]'):
+        labels.path.write_text(text)
+        with pytest.raises(InputProblem, match="expected the file of an earlier `climb label`"):
+            Labels(labels.pairs, labels.path, 0)
+
+
+def test_any_source_of_pairs_will_do(tmp_path):
+    for source in ("questions", "posts"):
+        found = pairs_of(source, 5, seed=0)
+        assert len(found) == 5 and all(pair.answer1 != pair.answer2 for pair in found)
+    rows = [{"prompt": "a", "chosen": "b", "rejected": "c"}, {"prompt": "a", "chosen": "d", "rejected": "d"}]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert [pair.texts for pair in pairs_of(str(tmp_path / "pairs.jsonl"), 9, 0)] == [("a", "b", "c")]
+    (tmp_path / "pairs.csv").write_text("prompt,answer1,answer2\na,b,c\n")
+    assert [pair.texts for pair in pairs_of(str(tmp_path / "pairs.csv"), 9, 0)] == [("a", "b", "c")]
+
+
+def small_tokenizer(texts):
+    from full.given.word_tokenizer import word_tokenizer
+
+    return word_tokenizer(sorted(set(re.findall(r"\w+", " ".join(texts)))), padding_side="right", positions=200)
+
+
+def test_twenty_labels_train_the_lessons_model(tmp_path):
+    """A person who likes the shorter answer judges twenty pairs; a small reward model of one layer learns it from the file."""
+    from transformers import GPT2Config, GPT2Model
+
+    labels = Labels(pairs_of("questions", 20, seed=0), tmp_path / "labels.json", 0)
+    for pair in list(labels.waiting):
+        labels.judge("1" if len(pair.first) < len(pair.second) else "2")
+    found = judged(labels)
+    assert len(found) == 20
+    tokenizer = small_tokenizer([text for p in found for text in (p.prompt, p.first, p.second)])
+    encoded = given.encode(tokenizer, found, max_length=200)
+    assert encoded.cut == 0
+    torch.manual_seed(0)
+    sizes = {"vocab_size": len(tokenizer), "n_positions": 200, "n_embd": 16, "n_layer": 1, "n_head": 2}
+    model = reward_model.RewardModel(GPT2Model(GPT2Config(**sizes, bos_token_id=0, eos_token_id=0)))
+    batches = list(given.batches(encoded, 10, tokenizer.pad_token_id))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    loop = given.RewardLoop(model, batches * 8, batches, optimizer, given.RewardModelConfig(evaluate_every=8))
+    reward_model.train(loop, loop.config)
+    share, low, _ = reward_model.accuracy(*given.pair_scores(model, batches))
+    assert share >= 0.9 and low > 0.5  # 18 of 20 right: chance does that once in 5000 times
+
+
+# the terminal
+
+
+class Terminal:
+    """The command in a terminal of its own: keys go in, what it shows comes out."""
+
+    def __init__(self, *arguments, cwd):
+        self.master, slave = pty.openpty()
+        env = {**os.environ, "COLUMNS": "100", "LINES": "40", "TERM": "xterm", "PYTHONPATH": str(ROOT)}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "autograder.cli", "label", *arguments],
+            stdin=slave, stdout=slave, stderr=slave, cwd=cwd, env=env, start_new_session=True,
+            preexec_fn=lambda: __import__("fcntl").ioctl(0, __import__("termios").TIOCSCTTY, 0),
+        )  # fmt: skip
+        os.close(slave)
+        self.text = ""
+
+    def until(self, words, seconds=60):
+        """Reads until these words were shown; what was shown since the last time."""
+        before, end = len(self.text), time.monotonic() + seconds
+        while words not in self.text[before:]:
+            ready, _, _ = select.select([self.master], [], [], max(end - time.monotonic(), 0))
+            assert ready, f"{words!r} was not shown in {seconds} s: {self.text[before:][-2000:]}"
+            try:
+                self.text += re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", os.read(self.master, 1 << 16).decode(errors="replace"))
+            except OSError:
+                break
+        return self.text[before:]
+
+    def press(self, keys):
+        os.write(self.master, keys.encode())
+
+    def close(self):
+        code = self.process.wait(timeout=60)
+        os.close(self.master)
+        return code
+
+
+@pytest.mark.slow
+def test_in_a_terminal_one_key_is_one_judgement(tmp_path):
+    source = pairs_file(tmp_path / "pairs.json", 3)
+    terminal = Terminal(source, "--out", "mine.json", cwd=tmp_path)
+    seen = terminal.until("quit")
+    assert "1 of 3" in seen and "Question 0?" in seen and "good 0" in seen and "bad 0" in seen
+    terminal.press("2")
+    terminal.until("2 of 3")
+    terminal.until("quit")
+    terminal.press("u")
+    assert "Taken back" in terminal.until("Taken back.")
+    terminal.press("x")
+    terminal.until("means nothing here")
+    terminal.press("1")
+    terminal.until("2 of 3")
+    terminal.until("quit")
+    terminal.press("q")
+    terminal.until("goes on where you stopped")
+    assert terminal.close() == 0
+    kept = json.loads((tmp_path / "mine.json").read_text())
+    assert len(kept) == 1 and kept[0]["annotations"][0]["result"][0]["value"]["selected"] in ("left", "right")
+    terminal = Terminal(source, "--out", "mine.json", cwd=tmp_path)
+    assert "2 of 3" in terminal.until("quit")
+    terminal.press("\x03")  # Ctrl-C: what was judged is kept
+    terminal.until("stopped")
+    assert terminal.close() == 130
+    assert json.loads((tmp_path / "mine.json").read_text()) == kept
+
+
+def test_bad_input_is_one_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "other.json").write_text('[{"a": 1}]')
+    (tmp_path / "number.json").write_text('[{"prompt": "a", "answer1": "b", "answer2": 3}]')
+    (tmp_path / "same.json").write_text('[{"prompt": "a", "answer1": "b", "answer2": "b"}]')
+    for arguments, words in ((["missing.json"], "there is no such file"), (["broken.json"], "is not the .json file"),
+                             (["other.json"], "no preferences in columns a"), (["number.json"], "received int 3"),
+                             (["same.json"], "no two different answers"), (["--out", str(tmp_path)], "is a folder"),
+                             (["--out", "no/where.json"], "no folder that exists"), ([], "use --page"),
+                             (["--count", "0"], "count")):  # fmt: skip
+        assert cli.run(["label", *arguments]) == 2
+        said = capsys.readouterr().err
+        assert words in said and said.count("\n") == 1, said
+
+
+# the page
+
+
+@pytest.mark.slow
+def test_the_page_is_driven_by_keys(labels, browser):
+    from autograder.pages import server
+
+    pytest.importorskip("playwright.sync_api")
+    from playwright.sync_api import expect
+
+    page = command.page_of(labels)
+    with server.running(page) as address:
+        seen = browser.open(address.url)
+        count = seen.locator("#count")
+        expect(count).to_have_text("1 of 6")
+        expect(seen.locator("#first")).to_have_text(labels.current.first)
+        seen.keyboard.press("1")
+        expect(count).to_have_text("2 of 6")
+        seen.keyboard.press("u")
+        expect(count).to_have_text("1 of 6")
+        for keys, number in (("2", 2), (" ", 3), ("s", 4)):
+            seen.keyboard.press(keys)
+            expect(count).to_have_text(f"{number} of 6")
+        seen.get_by_role("button", name=re.compile("The first is better")).click()
+        expect(count).to_have_text("5 of 6")
+        seen.reload()  # what was judged is the server's, not the page's
+        expect(count).to_have_text("5 of 6")
+        seen.keyboard.press("1")
+        expect(count).to_have_text("6 of 6")
+        seen.keyboard.press("1")
+        expect(seen.locator("#summary")).to_contain_text("All 6 pairs are judged: 4 with a winner, 1 tie, 1 skipped")
+        assert seen.errors == [] and all(url.startswith((address.url, "data:")) for url in seen.asked)
+        seen.keyboard.press("q")
+        expect(seen.locator("#summary")).to_contain_text("You can close this page")
+        assert page.finished.wait(5)
+    assert [p.label in (1, 2) for p in judged(labels)].count(True) == 4
+
+
+def test_a_second_click_is_not_a_second_judgement(labels):
+    page = command.page_of(labels)
+    state = page.actions["judge"]({"choice": "1", "done": 0})
+    assert state["done"] == 1 and page.actions["judge"]({"choice": "2", "done": 0})["done"] == 1
+    assert page.actions["undo"]({"done": 0})["done"] == 1 and page.actions["undo"]({"done": 1})["done"] == 0
