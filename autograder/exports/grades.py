@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Iterable
 
+from autograder.rubric.marks import marks_by_student, with_marks
+
 from .cells import points, write_table
 
 RESULT = "result.json"
@@ -69,11 +71,15 @@ def grade_of(result: dict) -> Grade:
 
 
 def read_grades(folder: Path) -> list[Grade]:
-    """The grades in what `climb grade --out DIR` has written, by name. Raises ValueError, in one line, for a damaged result."""
-    found = []
+    """The grades in what `climb grade --out DIR` has written and `climb rubric DIR` has added, by name.
+
+    Raises ValueError, in one line, for a damaged result or file of marks.
+    """
+    found, marks = [], marks_by_student(folder)
     for path in sorted(folder.glob(f"*/{RESULT}"), key=lambda path: path.parent.name.casefold()):
         try:
-            found.append(grade_of(json.loads(path.read_text(encoding="utf-8"))))
+            result = json.loads(path.read_text(encoding="utf-8"))
+            found.append(grade_of(with_marks(result, marks.get(path.parent.name, {}))))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(
                 f"{path} is no result of `climb grade` ({type(error).__name__}): grade that student again"

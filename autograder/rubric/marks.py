@@ -21,6 +21,8 @@ from autograder.questions.marking import Question
 FOLDER = "rubric"
 ANSWERS = "answers"
 LONGEST_COMMENT = 2000
+LONGEST_ANSWER = 20_000  # characters, as when it was graded
+NOTHING = "Not answered."
 _WORTH = re.compile(r"\s*(\d+(?:\.\d+)?)\s+points?\s*:\s*", re.IGNORECASE)
 
 
@@ -97,7 +99,7 @@ def read_sheet(out: Path, question: Question) -> Sheet:
             if len(mark.points) == len(sheet.items):  # else the rubric has changed since: to be marked again
                 sheet.marks[student] = mark
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged ({type(error).__name__}): mend it, or move it away to mark anew") from None
+        raise damaged(path, error) from None
     return sheet
 
 
@@ -118,17 +120,23 @@ def write_sheet(out: Path, sheet: Sheet) -> Path:
 def marks_by_student(out: Path) -> dict[str, dict[str, dict[str, Any]]]:
     """{student's folder: {row id: {"points", "max_points", "items", "comment"}}} of marks that still belong to what was written.
 
+    Once a question is being marked, who wrote nothing has no points of its full ones; who wrote and is not marked yet has no entry.
     Read from the files alone, so that who only wants grades needs no course. Raises ValueError for a damaged file.
     """
     found: dict[str, dict[str, dict[str, Any]]] = {}
-    for path in sorted((out / FOLDER).glob("*.json")) if (out / FOLDER).is_dir() else ():
+    sheets = sorted((out / FOLDER).glob("*.json")) if (out / FOLDER).is_dir() else []
+    written = Written(out) if sheets else None
+    for path in sheets:
         try:
             told = json.loads(path.read_text(encoding="utf-8"))
             row, items = str(told["question"]), [Item(str(i["text"]), float(i["worth"])) for i in told["items"]]
-            for student, entry in told["marks"].items():
-                points = [float(p) for p in entry["points"]]
-                if len(points) != len(items) or str(entry["answer"]) != hash_of(answer_of(out / student, row)):
+            for student in written.students if told["marks"] else ():
+                text, entry = written.answer(student, row), told["marks"].get(student)
+                if not text:
+                    entry = {"points": [0.0] * len(items), "comment": NOTHING, "answer": hash_of("")}
+                if entry is None or str(entry["answer"]) != hash_of(text) or len(entry["points"]) != len(items):
                     continue
+                points = [float(p) for p in entry["points"]]
                 mark = {
                     "points": sum(points),
                     "max_points": sum(item.worth for item in items),
@@ -137,21 +145,35 @@ def marks_by_student(out: Path) -> dict[str, dict[str, dict[str, Any]]]:
                 mark["items"] = [{"text": i.text, "worth": i.worth, "points": p} for i, p in zip(items, points)]
                 found.setdefault(student, {})[row] = mark
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise ValueError(f"{path} is damaged ({type(error).__name__}): mend it, or move it away to mark anew") from None
+            raise damaged(path, error) from None
     return found
 
 
-def answer_of(folder: Path, row_id: str) -> str:
-    """What a student wrote for a question, from the copy of their answers beside the result; "" if nothing."""
-    from autograder.questions.answers import AnswersError, read
+def damaged(path: Path, error: Exception) -> ValueError:
+    return ValueError(f"{path} is damaged ({type(error).__name__}): mend it, or move it away to mark anew")
 
-    file, _, name = row_id.partition("::")
-    path = folder / ANSWERS / Path(file).name
-    try:
-        given = read(path.read_bytes().decode("utf-8-sig", "replace"), path.name).get(name)
-    except (OSError, AnswersError):
-        return ""
-    return given.strip() if isinstance(given, str) else ""
+
+class Written:
+    """What the students of a graded class wrote, from the copies of their answers beside the results. Each file is read once."""
+
+    def __init__(self, out: Path):
+        self.out = out
+        self.students = sorted(path.parent.name for path in out.glob("*/result.json") if not path.parent.name.startswith("."))
+        self._read: dict[Path, dict[str, Any]] = {}
+
+    def answer(self, student: str, row_id: str) -> str:
+        """What a student wrote for a question, without the space around it; "" if nothing."""
+        from autograder.questions.answers import AnswersError, read
+
+        file, _, name = row_id.partition("::")
+        path = self.out / student / ANSWERS / Path(file).name
+        if path not in self._read:
+            try:
+                self._read[path] = read(path.read_bytes().decode("utf-8-sig", "replace"), path.name)
+            except (OSError, AnswersError):
+                self._read[path] = {}
+        given = self._read[path].get(name)
+        return given.strip()[:LONGEST_ANSWER] if isinstance(given, str) else ""
 
 
 def with_marks(result: dict[str, Any], marks: dict[str, dict[str, Any]]) -> dict[str, Any]:

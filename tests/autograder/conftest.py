@@ -115,9 +115,9 @@ class Browser:
         return page
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser():
-    """A browser for a module's tests; they are skipped where there is none."""
+    """A browser for all tests; they are skipped where there is none."""
     chromium = next(
         (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
     )
