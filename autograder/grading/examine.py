@@ -38,6 +38,7 @@ class Verdict:
     misconception: str | None = None
     hint: str = ""
     printed: str = ""
+    at_import: bool = False  # the file's own import did not end in time: no check of it will fare better
 
 
 def examine(check: Check, workspace: Workspace, oracle: Oracle, executor: Executor, *, public: bool) -> Verdict:
@@ -71,6 +72,9 @@ def judge(check: Check, workspace: Workspace, oracle: Oracle, reply: Reply, *, p
     file = workspace.module.replace(".", "/") + ".py"
     if found and found[0].get("import"):
         return _raised(found[0]["import"], f"{file} cannot be imported", check, workspace, public)
+    if not found and reply.outcome == "timeout":
+        said = f"{file} was still being imported; what stands at its top level runs then. Does it train there, or loop for ever?"
+        return Verdict("timeout", f"No answer within {check.seconds:g} s: {said}", at_import=True)
     if found and found[0].get("has") is False:
         return Verdict("missing", f"{file} has no `{check.exercise}`.")
     cases, expected = oracle.cases(check), oracle.expected(check)

@@ -17,7 +17,7 @@ from autograder.questions.rows import rows_of
 from autograder.sandbox import wire
 from autograder.sandbox.executor import Executor
 
-from .examine import Verdict, examine
+from .examine import Verdict, Workspace, examine
 from .oracle import PUBLIC_SEED, FrozenOracle, Oracle
 from .submissions import Submission
 from .truths import KeptOracle, sources
@@ -26,6 +26,7 @@ from .workspace import has_reference, workspace_for
 # When an exercise has several checks, the worst status speaks for it.
 BADNESS = ("passed", "failed", "error", "timeout", "crashed", "refused", "not_started", "missing")
 REPEATABLE = ("passed", "failed", "error", "not_started", "missing")  # a timeout or a crash may be the machine's: it is nobody else's
+GIVEN_UP = 2  # imports of one file that were waited for in vain: one may be the machine's fault, a third would be the class's evening
 EARLIER_WORK = ("not_started", "missing")  # statuses that say work is missing, not wrong
 
 
@@ -101,7 +102,7 @@ class Grader:
         }
 
     def _start(self, submission, exercises, pool) -> list[tuple[Exercise, list[Future]]]:
-        spaces, digests, units = {}, {}, []
+        spaces, digests, stuck, units = {}, {}, {}, []
         for exercise in exercises:
             lesson = exercise.lesson
             problem = _problem(submission, lesson)
@@ -110,20 +111,22 @@ class Grader:
                 continue
             if lesson.module not in spaces:
                 spaces[lesson.module] = workspace_for(lesson, submission, self.course)
-                digests[lesson.module] = _digest(spaces[lesson.module].sources)
-            oracle, space, digest = self.oracle(lesson), spaces[lesson.module], digests[lesson.module]
-            units.append((exercise, [pool.submit(self._examine, check, space, oracle, digest) for check in exercise.checks]))
+                digests[lesson.module], stuck[lesson.module] = _digest(spaces[lesson.module].sources), []
+            space = (spaces[lesson.module], self.oracle(lesson), digests[lesson.module], stuck[lesson.module])
+            units.append((exercise, [pool.submit(self._examine, check, *space) for check in exercise.checks]))
         return units
 
-    def _examine(self, check: Check, workspace, oracle: Oracle, digest: str) -> Verdict:
-        if self.verdicts is None:
-            return examine(check, workspace, oracle, self.executor, public=self.public)
+    def _examine(self, check: Check, workspace: Workspace, oracle: Oracle, digest: str, stuck: list[Verdict]) -> Verdict:
+        """A check's verdict. digest: names the text graded.  stuck: verdicts of imports of this very file that did not end."""
         at = (workspace.module, check.exercise, type(check).__name__, digest)
-        verdict = self.verdicts.get(at)
-        if verdict is None:
-            verdict = examine(check, workspace, oracle, self.executor, public=self.public)
-            if verdict.status in REPEATABLE:
-                self.verdicts[at] = verdict
+        known = stuck[-1] if len(stuck) >= GIVEN_UP else (self.verdicts or {}).get(at)
+        if known is not None:
+            return known
+        verdict = examine(check, workspace, oracle, self.executor, public=self.public)
+        if verdict.at_import:
+            stuck.append(verdict)
+        if self.verdicts is not None and verdict.status in REPEATABLE:
+            self.verdicts[at] = verdict
         return verdict
 
     def _row(self, exercise: Exercise, verdicts: list[Verdict]) -> dict:
