@@ -37,6 +37,7 @@ def grade(
     shard: Optional[str] = typer.Option(None, "--shard", metavar="I/N", help="Only the I-th of N parts, for job arrays: 1/8 to 8/8. The same command without it then writes scores.csv."),
     merge: list[Path] = typer.Option([], "--merge", metavar="DIR", help="Take over results from here first: of parts that were graded elsewhere. May be given several times."),
     sandbox: str = typer.Option("full", "--sandbox", metavar="LEVEL", help="Lowest level accepted, full or process. Where there is only less, nothing is graded."),
+    backend: Optional[str] = typer.Option(None, "--backend", metavar="NAME", help="Have the sandbox within another one too: bwrap, docker or runsc (`climb doctor` says which there are)."),
     lessons: Optional[str] = typer.Option(None, "--lessons", metavar="L", help="Only these: 1-3 or 1,2,5. Left out: what the policy says, else all."),
     pages: bool = typer.Option(True, "--pages/--no-pages", help="Write a page for each student and one for the class."),
     as_json: bool = typer.Option(False, "--json", help="Print all results as JSON lines and nothing else."),
@@ -56,7 +57,7 @@ def grade(
     from autograder.questions.rows import lessons_with_questions
 
     need_solutions("grade")
-    refuse_options(sandbox, executor, scheduler, attempts, merge)
+    refuse_options(sandbox, executor, scheduler, attempts, merge, backend)
     course = courses.load()
     rules = None if policy is None else load_policy(policy, course)
     exercises = exercises_of(course, lessons, rules)
@@ -78,7 +79,7 @@ def grade(
     out.mkdir(parents=True, exist_ok=True)
     suffix = f"-{shard.replace('/', '-of-')}" if shard else ""
     with only_one(out, suffix):
-        batch = Batch(course, exercises, questions, out, secret_seed(seed_file, out), sandbox, jobs, suffix, as_json, executor, scheduler)
+        batch = Batch(course, exercises, questions, out, secret_seed(seed_file, out), sandbox, jobs, suffix, as_json, executor, scheduler, backend)
         graded = batch.run(found, merge, rules)
         if pages and not shard and graded.results:
             write_pages(out, course, rules)
@@ -101,7 +102,7 @@ def exercises_of(course, lessons: str | None, rules) -> list[Exercise]:
     return [exercise for lesson in chosen for exercise in lesson.exercises]
 
 
-def refuse_options(sandbox: str, executor: str, scheduler: str | None, attempts: str | None, merge: list[Path]) -> None:
+def refuse_options(sandbox, executor, scheduler, attempts, merge: list[Path], backend: str | None = None) -> None:
     from autograder.cli import UsageProblem
     from autograder.grading.run import LEVELS
 
@@ -113,6 +114,11 @@ def refuse_options(sandbox: str, executor: str, scheduler: str | None, attempts:
         raise UsageProblem("--scheduler needs --executor dask")
     if executor == "dask" and sandbox != "full":
         raise UsageProblem("--executor dask needs --sandbox full: below it a student's code could reach the scheduler")
+    if backend is not None:
+        from autograder.sandbox.backends import missing
+
+        if problem := missing(backend):
+            raise UsageProblem(f"--backend {backend}: {problem}")
     if attempts not in (None, *ATTEMPTS):
         raise UsageProblem(f"--attempts: expected latest or best, received {attempts!r}")
     for folder in merge:

@@ -32,6 +32,7 @@ class Batch:
     as_json: bool
     executor: str = "local"
     scheduler: str | None = None
+    backend: str | None = None
 
     @cached_property
     def console(self):
@@ -94,7 +95,7 @@ class Batch:
         from autograder.sandbox import open_sandbox
 
         modules = sorted({exercise.lesson.module for exercise in self.exercises})
-        with open_sandbox(modules, "full" if self.level == "full" else None) as sandbox:
+        with open_sandbox(modules, "full" if self.level == "full" else None, backend=self.backend) as sandbox:
             from .grade import Grader
 
             self.announce(len(left), f"sandbox {sandbox.level}: {', '.join(sandbox.layers)}", sandbox.note)
@@ -111,6 +112,7 @@ class Batch:
             self.seed,
             checks_hash(self.course, self.exercises, self.questions),
             self.level,
+            self.backend,
         )
         with cluster(self.scheduler, self.jobs) as client:
             self.announce(len(left), f"Dask scheduler {client.scheduler.address}", "")
@@ -126,8 +128,6 @@ class Batch:
 
 def write_pages(out: Path, course, rules) -> None:
     """The pages of students and class."""
-    try:
-        from autograder.reports.class_report import write_reports
-    except ModuleNotFoundError:
-        return
+    from autograder.reports.class_report import write_reports
+
     write_reports(out, course, policy=rules)

@@ -42,6 +42,7 @@ class Order:
     seed: int
     checks: str  # as this machine counts them: a worker with another version of the course must not grade
     level: str  # of the sandbox, at least
+    backend: str | None = None  # around it
 
 
 @contextlib.contextmanager
@@ -189,7 +190,8 @@ def _grader(order: Order) -> tuple:
     questions = [lesson for lesson in course.lessons if lesson.folder.name in order.questions and not lesson.silent_bug]
     if len(exercises) != len(order.exercises) or checks_hash(course, exercises, questions) != order.checks:
         return None, [], []
-    sandbox = open_sandbox(sorted({exercise.lesson.module for exercise in exercises}), "full" if order.level == "full" else None)
+    modules = sorted({exercise.lesson.module for exercise in exercises})
+    sandbox = open_sandbox(modules, "full" if order.level == "full" else None, backend=order.backend)
     sandbox.__enter__()
     atexit.register(sandbox.close)
     grader = Grader(course, sandbox, order.seed, jobs=1)

@@ -5,11 +5,17 @@ from __future__ import annotations
 from typing import Callable
 
 
-def open_sandbox(probes: list[str], level: str | None = None, libraries: Callable[[list[str]], list[str]] | None = None):
+def open_sandbox(
+    probes: list[str],
+    level: str | None = None,
+    libraries: Callable[[list[str]], list[str]] | None = None,
+    backend: str | None = None,
+):
     """The best sandbox of this machine; with a `level`, at least that one or SandboxError (grading fails closed).
 
     `libraries`: tells what to import beforehand for these modules, if not what their solutions import. Imports nothing heavy itself:
     the fork server does that in a process of its own, while the caller goes on. Probes of several tracks get a fork server a track.
+    `backend`: bwrap, docker or runsc, to have the fork server within one of these as well (see `backends`).
     """
     import sys
 
@@ -21,6 +27,10 @@ def open_sandbox(probes: list[str], level: str | None = None, libraries: Callabl
 
     def started(of_one_track: list[str]):
         wanted = None if libraries is None else libraries(of_one_track)
+        if backend is not None:
+            from .backends import Contained
+
+            return Contained(backend, of_one_track, level or "full", wanted)
         if sys.platform != "linux":
             from .spawned import SpawnedWorkers
 
@@ -39,5 +49,7 @@ def open_sandbox(probes: list[str], level: str | None = None, libraries: Callabl
         raise
     if reached != "full":
         sandbox.close()
-        raise SandboxError(f"the sandbox here is not full (active: {layers}{'; ' + note if note else ''}); pass --sandbox process to accept that")
+        raise SandboxError(
+            f"the sandbox here is not full (active: {layers}{'; ' + note if note else ''}); pass --sandbox process to accept that"
+        )
     return sandbox

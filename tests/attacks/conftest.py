@@ -22,7 +22,7 @@ def world(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def sandbox(world):
-    with open_sandbox([target.MODULE], "full") as opened:
+    with open_sandbox([target.MODULE], "full", backend=os.environ.get("CLIMB_TEST_BACKEND")) as opened:
         yield opened
 
 

@@ -138,6 +138,8 @@ def fingerprint(root: Path) -> str:
 
 def processes_of(sandbox) -> set[int]:
     """The fork server and everything that was forked from it and still lives. A forked process keeps the command line."""
+    if not hasattr(sandbox, "_folder"):  # in a backend: all that descends from the program that was started
+        return descendants(sandbox._process.pid)
     found = set()
     mark = sandbox._folder.encode()
     for entry in os.scandir("/proc"):
@@ -153,6 +155,23 @@ def processes_of(sandbox) -> set[int]:
                     found.add(int(entry.name))
             except (FileNotFoundError, ProcessLookupError):
                 continue
+    return found
+
+
+def descendants(pid: int) -> set[int]:
+    parents = {}
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            try:
+                with open(f"/proc/{entry.name}/stat") as file:
+                    parents[int(entry.name)] = int(file.read().rpartition(")")[2].split()[1])
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+    found, waiting = set(), [pid]
+    while waiting:
+        waiting += (children := [child for child, parent in parents.items() if parent == waiting[-1] and child not in found])
+        found |= {pid, *children}
+        waiting.pop(len(waiting) - len(children) - 1)
     return found
 
 
