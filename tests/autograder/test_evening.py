@@ -350,3 +350,57 @@ def test_a_clock_that_jumps_changes_no_grade_and_repeats_nothing(tiny, grade, pe
     assert results(tmp_path / "out")["anna"]["exercises"] == first["anna"]
     grade()
     assert tiny.sandbox.requests - asked == 3
+
+
+# The page for instructors
+
+
+def blocks(kind):
+    import re
+    from pathlib import Path
+
+    text = (Path(__file__).resolve().parents[2] / "docs/instructors.md").read_text(encoding="utf-8")
+    return re.findall(rf"```{kind}\n(.*?)```", text, re.DOTALL)
+
+
+def test_the_rules_and_the_roster_on_the_instructors_page_are_read(tmp_path):
+    from autograder.grading.roster import read_roster
+    from autograder.policy import load_policy
+
+    (rules,), (roster,) = blocks("toml"), blocks("csv")
+    (tmp_path / "course.toml").write_text(rules, encoding="utf-8")
+    (tmp_path / "class.csv").write_text(roster, encoding="utf-8")
+    policy = load_policy(tmp_path / "course.toml", load())
+    assert policy.lesson(3).weight == 2 and policy.extension(3, ["1002"]) == 7
+    found = read_roster(tmp_path / "class.csv")
+    assert [(one.id, one.extension_days) for one in found.students] == [("1001", 0), ("1002", 3)] and found.told == []
+
+
+def test_the_job_arrays_script_on_the_instructors_page_works(tiny, people, tmp_path):
+    """Run as Slurm would run it, with a `climb` that says what it was asked and ends as one does when a student's work fails."""
+    import os
+    import shutil
+    import subprocess
+
+    if not shutil.which("bash"):
+        pytest.skip("no bash here")
+    (script,) = blocks("bash")
+    (tmp_path / "bin").mkdir()
+    for folder in (".venv/bin/activate", "climb-seed"):
+        path = tmp_path / "home" / folder
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("" if "venv" in folder else SEED)
+    climb = tmp_path / "bin/climb"
+    names = {"COURSE": tmp_path / "home", "HOME": tmp_path / "home", "SUBMISSIONS": people, "RESULTS": tmp_path / "out"}
+    names |= {"ROSTER": tmp_path / "r.csv", "SLURM_ARRAY_TASK_ID": 3, "SLURM_ARRAY_TASK_COUNT": 16, "SLURM_CPUS_PER_TASK": 2}
+    environment = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", **{name: str(value) for name, value in names.items()}}
+    for code, expected in ((0, 0), (1, 0), (2, 1)):
+        climb.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@"\nexit {code}\n')
+        climb.chmod(0o755)
+        done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, timeout=30)
+        assert done.returncode == expected, done.stderr
+    words = done.stdout.split("\n")[:-1]
+    (tmp_path / "r.csv").write_text("anna\nben\n")
+    assert words[words.index("--shard") + 1] == "3/16"
+    words[words.index("--shard") + 1] = "1/2"  # what it asks is what `climb grade` takes
+    assert tiny.climb(*words, "--lessons", 1).code in (0, 1) and list(results(tmp_path / "out")) == ["anna"]
