@@ -59,7 +59,7 @@ class RunLoop(Loop):
         self.make, self.steps, self.accelerator, self.folder = batches, steps, accelerator, folder
         self.tokenizer, self.progress, self.sample, self.begin = tokenizer, progress, sample, begin
         self.moment, self.kept = moment, dict(moment.kept)
-        self.parameters = [parameter for parameter in policy.parameters() if parameter.requires_grad]
+        self.parameters = [parameter for group in optimizer.param_groups for parameter in group["params"] if parameter.requires_grad]
         self.fast = copy.deepcopy(policy).to(torch.bfloat16) if getattr(config, "fast_rollout", False) else None
         self.started = time.perf_counter() - moment.seconds
         self.moved = False
@@ -97,7 +97,7 @@ class RunLoop(Loop):
 
     def update(self, loss: Tensor) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.config, self.moment.step, self.steps)
+            group["lr"] = group.get("scale", 1.0) * learning_rate(self.config, self.moment.step, self.steps)
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)
         whole = self._averaged(loss.detach())

@@ -15,6 +15,12 @@ LABELS = {
     "eos_rate": "share that ended by EOS",
     "alpha": "alpha",
     "validation_loss": "log loss on validation pairs",
+    "eval_loss": "loss on validation rows",
+    "eval_rougeL": "ROUGE-L on validation rows",
+    "approx_kl": "KL of the update, nats a token",
+    "clip_fraction": "share of tokens clipped",
+    "explained_variance": "variance explained by the values",
+    "value_loss": "value loss",
     "margin": "margin of rewards",
     "accuracy": "accuracy on pairs",
     "chosen_log_prob": "log-probability of the chosen",
@@ -103,4 +109,5 @@ def _panels(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     there = {name for row in rows for name in row}
     paired = {name for pair in TOGETHER if set(pair) <= there for name in pair}
     panels = [pair for pair in TOGETHER if set(pair) <= there]
+    panels += [(name,) for name in sorted(there) if name.startswith("reward_")][:4]  # each reward apart
     return ([(name,) for name in LABELS if name in there and name not in paired][: MOST - len(panels)] + panels)[:MOST]
