@@ -17,13 +17,13 @@ New here? `climb tour` shows the course at work, `climb next` says what to do no
 A lesson's text is lessons/NN-name/lesson.md, and what you write is toy/name.py or full/name.py.
 
 To learn: check, watch, next, hint, progress, answer, run, report, label, pretrain. To teach: release, grade, rubric, similar,
-export, gradescope, doctor. To change the course: skeletons, selfcheck, build-world.
+explain, export, gradescope, doctor. To change the course: skeletons, selfcheck, build-world.
 """
 
 # In the order in which `climb --help` lists them.
 COMMANDS = (
     *("check", "watch", "learn", "answer", "run", "report", "label", "pretrain", "tour"),
-    *("grade", "rubric", "export", "gradescope", "release", "doctor"),
+    *("grade", "rubric", "similar", "export", "explain", "gradescope", "release", "doctor"),
     *("skeletons", "selfcheck", "build_world"),
 )
 

@@ -13,6 +13,7 @@ from autograder.rubric.marks import marks_by_student, with_marks
 from .cells import points, write_table
 
 RESULT = "result.json"
+STUDENT_IDS = ("id", "email", "login")  # of what a roster says of a student
 ODD = ("error", "timeout", "crashed", "refused", "missing")  # statuses that an instructor may want to look at
 
 
@@ -33,9 +34,7 @@ class Grade:
     @property
     def keys(self) -> set[str]:
         """The ids by which a learning system may know this student: the roster's, and those in the submission's name."""
-        told = {
-            str(value) for name, value in self.student.items() if name not in ("name", "section", "extension_days") and value
-        }
+        told = {str(self.student[key]) for key in STUDENT_IDS if self.student.get(key)}
         return {folded(text) for text in (*told, self.submission, *re.findall(r"(?<!\d)\d{3,}(?!\d)", self.submission)) if text}
 
     @property
