@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 Progress = Callable[[str, int, int, str], None]
 "Is told what is done, how many steps of how many, and what there is to say of it."
+Made = tuple[dict[str, tuple[nn.Module, Any]], dict[str, Any]]
+"(name -> model and its tokenizer, figures by name)"
 
 
 def schedule(step: int, steps: int, warm_up: int) -> float:

@@ -4,13 +4,13 @@ reward model of comparisons of summaries."""
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Iterator
 
 import numpy as np
 from torch import Tensor, nn
 
-from .build_fitting import Progress, fit
+from .build_fitting import Made, Progress, fit
 from .build_gpt2 import comparison_batches, comparison_loss, encoded, gpt2, joined, language_batches, language_loss, reward_model
 from .posts import PostWorld
 from .word_tokenizer import word_tokenizer
@@ -78,3 +78,21 @@ def train_post_reward(
     steps = recipe.epochs * math.ceil(len(pairs) / recipe.batch)
     plan = {"steps": steps, "peak": recipe.reward_peak, "warm_up": steps // 10}
     return fit(model, data, lambda batch: comparison_loss(model, batch), **plan, name="post-reward", progress=progress)
+
+
+def build(progress: Progress, recipe: PostRecipe) -> Made:
+    """Both, with their figures."""
+    from . import small_figures as measured
+    from .posts import world
+
+    posts = world()
+    left, right = (post_tokenizer(posts, side) for side in ("left", "right"))
+    lm = train_post_lm(posts, recipe, left, progress)
+    reward = train_post_reward(posts, recipe, lm, right, progress)
+    progress("post figures", 0, 2, "the language model")
+    of_lm = measured.measure_post_lm(lm, left, posts)
+    progress("post figures", 1, 2, "the reward model beside the gold score")
+    of_reward = measured.measure_post_reward(reward, right, posts)
+    progress("post figures", 2, 2, "done")
+    figures = {"post-lm": of_lm, "post-reward": of_reward, "post-recipe": asdict(recipe)}
+    return {"post-lm": (lm, left), "post-reward": (reward, right)}, figures

@@ -10,14 +10,14 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .build_fitting import Progress, fit, padded
+from .build_fitting import Made, Progress, fit, padded
 from .build_gpt2 import comparison_batches, comparison_loss, encoded, gpt2, joined, language_batches, language_loss, reward_model
 from .questions import PAIRS, Question, QuestionWorld
 from .word_tokenizer import MASK, word_tokenizer
@@ -197,3 +197,36 @@ def train_question_reward(
     steps = recipe.reward_epochs * math.ceil(len(pairs) / batch)
     plan = {"steps": steps, "peak": recipe.reward_peak, "warm_up": steps // 10}
     return fit(model, data, lambda some: comparison_loss(model, some), **plan, name="question-reward", progress=progress)
+
+
+def build(progress: Progress, recipe: QuestionRecipe) -> Made:
+    """All four, with their figures."""
+    from . import small_figures as measured
+    from .questions import world
+
+    questions = world()
+    t5_tokenizer = question_tokenizer(questions)
+    left, right = (question_tokenizer(questions, side, ends=False) for side in ("left", "right"))
+    pretrained = pretrain_t5(questions, recipe, t5_tokenizer, progress)
+    tuned = fine_tune_t5(questions, recipe, pretrained, t5_tokenizer, progress)
+    lm = train_question_lm(questions, recipe, left, progress)
+    reward = train_question_reward(questions, recipe, lm, right, progress)
+    progress("question figures", 0, 4, "the T5 before fine-tuning")
+    before = measured.measure_t5(pretrained, t5_tokenizer, questions)
+    before |= measured.measure_denoising(pretrained, t5_tokenizer, questions, recipe.kept)
+    progress("question figures", 1, 4, "and after it")
+    after = measured.measure_t5(tuned, t5_tokenizer, questions)
+    progress("question figures", 2, 4, "the language model")
+    drawn = questions.draw(300, measured.FRESH)
+    of_lm = measured.measure_language_model(lm, left, [q.source for q in drawn], [q.answer for q in drawn])
+    progress("question figures", 3, 4, "the reward model beside the exact scores")
+    of_reward = measured.measure_question_reward(reward, right, questions)
+    progress("question figures", 4, 4, "done")
+    figures = {"question-t5": before, "question-t5-sft": after, "question-lm": of_lm, "question-reward": of_reward}
+    models = {
+        "question-t5": (pretrained, t5_tokenizer),
+        "question-t5-sft": (tuned, t5_tokenizer),
+        "question-lm": (lm, left),
+        "question-reward": (reward, right),
+    }
+    return models, figures | {"question-recipe": asdict(recipe)}

@@ -1,6 +1,7 @@
-"""The built-in models, made from nothing: a language model of the reviews, and a sentiment classifier that has seen few labels.
+"""The built-in models, made from nothing. Those of the reviews are made here: a language model, and a sentiment classifier that has
+seen few labels; see build_questions.py and build_posts.py for the others.
 
-    figures = build(Path("out"), progress)      # out/review-lm, out/review-sentiment: ordinary Hugging Face directories
+    figures = build(Path("out"), progress)      # out/review-lm, out/question-t5, ...: ordinary Hugging Face directories
 
 The language model learns from drawn reviews. What it is shown at every word is not the word that was drawn but the grammar's own
 distribution of it, which is known exactly: the same expected gradient as from the words themselves, with far less noise. The
@@ -15,15 +16,19 @@ import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from . import build_posts, build_questions
+from .build_fitting import Made, Progress, schedule
+from .build_posts import PostRecipe
+from .build_questions import QuestionRecipe
 from .review_grammar import text_of
 from .reviews import World, world
-from .world_figures import Progress, measure
+from .world_figures import measure
 from .world_tokenizer import POSITIONS, ids_of, inputs, tokenizer_of
 
 
@@ -75,13 +80,6 @@ def language_model(recipe: Recipe, tokenizer) -> nn.Module:
             pad_token_id=tokenizer.pad_token_id,
         )
     )
-
-
-def schedule(step: int, steps: int, warm_up: int) -> float:
-    """Share of the peak learning rate: up in a line, down as a cosine."""
-    if step < warm_up:
-        return (step + 1) / warm_up
-    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
 
 
 def batches(reviews: World, recipe: Recipe, steps: int, seed: int):
@@ -211,21 +209,55 @@ def train_classifier(reviews: World, recipe: Recipe, tokenizer, progress: Progre
     return model.eval()
 
 
-# Both, with their figures
+# All, with their figures
+
+WORLDS = ("reviews", "questions", "posts")
 
 
-def build(out: Path, progress: Progress, recipe: Recipe = Recipe()) -> dict[str, Any]:
-    """Makes both models and measures them. Writes out/review-lm, out/review-sentiment and out/figures.json when all is done."""
-    reviews = world()
-    lm_tokenizer, proxy_tokenizer = tokenizer_of(reviews, "left"), tokenizer_of(reviews, "right")
+def build(
+    out: Path,
+    progress: Progress,
+    recipe: Recipe = Recipe(),
+    *,
+    worlds: Sequence[str] = WORLDS,
+    questions: QuestionRecipe = QuestionRecipe(),
+    posts: PostRecipe = PostRecipe(),
+) -> dict[str, Any]:
+    """Makes the models of these worlds and measures them. Writes a folder each and out/figures.json when all is done."""
+    makers = {
+        "reviews": lambda: build_reviews(progress, recipe),
+        "questions": lambda: build_questions.build(progress, questions),
+        "posts": lambda: build_posts.build(progress, posts),
+    }
+    figures: dict[str, Any] = {}
+    models: dict[str, tuple[nn.Module, Any]] = {}
     with torch.random.fork_rng(devices=[]):
-        classifier = train_classifier(reviews, recipe, proxy_tokenizer, progress)
-        policy = train_language_model(reviews, recipe, lm_tokenizer, progress)
-    figures = measure(policy, lm_tokenizer, classifier, proxy_tokenizer, progress) | {"recipe": asdict(recipe)}
-    save(policy, lm_tokenizer, out / "review-lm")
-    save(classifier, proxy_tokenizer, out / "review-sentiment")
+        for name in (name for name in WORLDS if name in worlds):
+            found, measured = makers[name]()
+            models |= found
+            figures |= measured
+    for name, (model, tokenizer) in models.items():
+        save(model, tokenizer, out / name)
     (out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     return figures
+
+
+def build_reviews(progress: Progress, recipe: Recipe) -> Made:
+    reviews = world()
+    lm_tokenizer, proxy_tokenizer = tokenizer_of(reviews, "left"), tokenizer_of(reviews, "right")
+    classifier = train_classifier(reviews, recipe, proxy_tokenizer, progress)
+    policy = train_language_model(reviews, recipe, lm_tokenizer, progress)
+    figures = measure(policy, lm_tokenizer, classifier, proxy_tokenizer, progress) | {"recipe": asdict(recipe)}
+    return {"review-lm": (policy, lm_tokenizer), "review-sentiment": (classifier, proxy_tokenizer)}, figures
+
+
+def told(figures: dict[str, Any]) -> list[str]:
+    """The figures in sentences."""
+    from .small_figures import told_posts, told_questions
+    from .world_figures import told as told_reviews
+
+    sayers = {"review-lm": told_reviews, "question-t5": told_questions, "post-lm": told_posts}
+    return [line for name, sayer in sayers.items() if name in figures for line in sayer(figures)]
 
 
 def save(model: nn.Module, tokenizer, folder: Path) -> None:

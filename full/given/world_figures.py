@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from .build_fitting import Progress
 from .review_grammar import EOS, text_of
 from .reviews import World, world
 from .world_tokenizer import ids_of, inputs
-
-Progress = Callable[[str, int, int, str], None]
-"Is told what is done, how many steps of how many, and what there is to say of it."
 
 
 def interval(values: np.ndarray) -> dict[str, float]:
