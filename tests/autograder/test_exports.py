@@ -99,10 +99,8 @@ def test_a_policy_decides_what_the_grade_is(tmp_path):
 
 def test_points_by_rubric_are_in_the_grades(tmp_path, monkeypatch):
     """What a person gave for a written answer counts in every export, though result.json stays the grader's."""
-    from autograder.rubric import marks
-
     given = {"anna": {"toy/second.py::triple": {"points": 6.0, "max_points": 10.0, "comment": ""}}}
-    monkeypatch.setattr(marks, "marks_by_student", lambda out: given)
+    monkeypatch.setattr("autograder.exports.grades.marks_by_student", lambda out: given)
     anna, ben = graded(tmp_path, result("anna", 7.0), result("ben", 7.0))
     assert (anna.score, anna.final, anna.lessons[2]) == (13.0, 13.0, (6.0, 10.0)) and ben.final == 7.0
 
