@@ -54,7 +54,7 @@ def from_qa_feedback(rows: Sequence[dict[str, Any]]) -> list[Preference]:
 
         12  13  14  23  24  34        0 a tie, 1 the first of the two is better, 2 the second is
 
-    The prompt is `given.context_prompt(question, passages)`. The id is the number of the row from 1, a colon and the pair: "3:14".
+    The prompt is `given.context_prompt(question, passages)`. The id is the row's number from 1, a colon and the pair: "3:14".
     Raises ValueError that names the label for another than these, or unless there are six.
     """
     raise NotImplementedError("lesson 12: from_qa_feedback")
@@ -63,8 +63,8 @@ def from_qa_feedback(rows: Sequence[dict[str, Any]]) -> list[Preference]:
 def load_preferences(source: Any, *, split: str = "train", limit: int = 0, field: str = "data") -> list[Preference]:
     """The preferences of a source in any of the formats, sound enough to be learned from (section 12.2).
 
-    source, split, limit, field: see `given.read`, which says of what kind the rows are. `given.from_table`, `given.from_pairs` and
-    `given.from_comparisons` are for the kinds that you have not written.
+    source, split, limit, field: see `given.read`, which says of what kind the rows are. `given.from_table`, `given.from_pairs`
+    and `given.from_comparisons` are for the kinds that you have not written.
     Raises InputProblem (a ValueError) where the source cannot be read, and ValueError that names
 
         label        for two answers that are the same text, of which one is said to be better (both a tie is sound)
@@ -75,7 +75,7 @@ def load_preferences(source: Any, *, split: str = "train", limit: int = 0, field
 
 
 def last_token(attention_mask: Int[Tensor, "batch length"]) -> Int[Tensor, "batch"]:
-    """The column of every row's last real token, whichever side the padding is on (eq. 12.4).
+    """The column of every row's last real token, whichever side the padding is on (eq. 12.1).
 
     Raises ValueError for a row without a real token: there is nothing in it to read a score at.
     """
@@ -96,8 +96,10 @@ class RewardModel(nn.Module):
         super().__init__()
         raise NotImplementedError("lesson 12: RewardModel")
 
-    def forward(self, input_ids: Int[Tensor, "batch length"], attention_mask: Int[Tensor, "batch length"]) -> Float[Tensor, "batch"]:
-        """The score of every row, read at its last real token (eq. 12.5).
+    def forward(
+        self, input_ids: Int[Tensor, "batch length"], attention_mask: Int[Tensor, "batch length"]
+    ) -> Float[Tensor, "batch"]:
+        """The score of every row, read at its last real token (eq. 12.2).
 
         The same text has the same score however it is padded: the score is read at `last_token`, and since GPT-2 has an
         embedding for every place, the transformer is told each token's place in its own row (`position_ids`).
@@ -151,7 +153,7 @@ def freeze_fraction(model: nn.Module, fraction: float) -> int:
 
 
 def pairwise_loss(chosen: Float[Tensor, "pairs"], rejected: Float[Tensor, "pairs"]) -> Float[Tensor, ""]:
-    """The mean negative log-likelihood of the choices, in nats a pair (eq. 12.3).
+    """The mean negative log-likelihood of the choices, in nats a pair (eq. 12.4).
 
         loss of a pair = -log sigma(chosen - rejected)
 
@@ -181,7 +183,7 @@ def accuracy(chosen: Float[Tensor, "pairs"], rejected: Float[Tensor, "pairs"]) -
 def calibration(
     chosen: Float[Tensor, "pairs"], rejected: Float[Tensor, "pairs"], bins: int = 5
 ) -> list[tuple[int, float, float]]:
-    """Does it happen as often as the model says? A row for each bin that is not empty: (pairs, confidence, accuracy) (section 12.6).
+    """Does it happen as often as the model says? (pairs, confidence, accuracy) of each bin with a pair in it (eq. 12.9).
 
     The model's favourite of a pair is the answer with the higher score; its confidence in it is sigma(|chosen - rejected|), from
     1/2 to 1. That range is cut into `bins` equal parts, the lower edge of each belonging to it and 1 to the last one. Of the
@@ -204,7 +206,7 @@ def train(loop: RewardLoop, config: RewardModelConfig) -> None:
     3. After every `config.evaluate_every` steps: measure. Lower than ever: remember the weights. If it was not lower for
        `config.patience` measurements in a row: stop.
     4. `loop.log(loss=..., accuracy=..., margin=...)` after every step: the batch's loss, its share of pairs in the right order
-       (a tie one half) and its mean difference of scores, as they were before the step; with `validation_loss=...` where 3 measured.
+       (a tie one half) and its mean difference of scores, all as before the step; with `validation_loss=...` where 3 measured.
     5. At the end, however it came: `loop.restore()`, the best weights.
 
     Numbers that have to last from step to step are kept in `loop.kept` under the names steps, best and waited (how many
@@ -247,7 +249,7 @@ def require_fraction(fraction: float) -> None:
 
 
 def require_pairs(**tensors: Tensor) -> None:
-    """Raises ValueError unless all have the same shape (pairs,), with at least one pair: torch would stretch a wrong one and go on."""
+    """Raises ValueError unless all have the same shape (pairs,), with at least one pair: torch would stretch a wrong one."""
     (name, first), *others = tensors.items()
     if first.ndim != 1 or len(first) == 0:
         raise ValueError(f"{name}: expected shape (pairs,) with at least one pair, received shape {tuple(first.shape)}")

@@ -17,10 +17,10 @@ def register(app: typer.Typer) -> None:
 
 def label(
     source: str = typer.Argument(
-        "questions", metavar="[FILE]", help="Pairs to judge: a .json, .jsonl or .csv file with prompt, answer1, answer2 (or prompt,"
-        " chosen, rejected; or qa_feedback rows). Left out: questions of the built-in world."
+        "questions", metavar="[FILE]", help="Pairs to judge: a .json, .jsonl or .csv file with prompt, answer1, answer2 (or"
+        " prompt, chosen, rejected; or qa_feedback rows). Left out: questions of the built-in world."
     ),
-    out: Path = typer.Option(Path("labels.json"), "--out", metavar="FILE", help="Where the judgements go, in Label Studio's format."),
+    out: Path = typer.Option(Path("labels.json"), "--out", metavar="FILE", help="Where they go, in Label Studio's format."),
     count: int = typer.Option(20, "--count", min=1, help="How many pairs, the first ones of the source."),
     seed: int = typer.Option(0, "--seed", help="Decides which answer stands first."),
     page: bool = typer.Option(False, "--page", help="As a page in the browser, on this machine alone."),

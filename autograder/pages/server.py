@@ -19,8 +19,8 @@ In NAME.js the object `climb` (page.js) is there already:
 
     const state = await climb.state();                      // what `state()` returned
     const answer = await climb.post("save", {points: 2});   // an action; rejects with the sentence of `Refused`
-    climb.autosave("save", () => ({...}));                  // call it at every change: saves 400 ms after the last one, tries again
-                                                            // while the server does not answer; the corner of the page says so
+    climb.autosave("save", () => ({...}));                  // call it at every change: saves 400 ms after the last one, tries
+                                                            // again while the server does not answer; a corner says how it went
     climb.keys({"1": first, " ": tie, u: undo});            // single keys, not while typing in a field
     climb.flush();                                          // saves now what still waits; resolves when it is saved
 

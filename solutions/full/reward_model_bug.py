@@ -1,4 +1,4 @@
-"""A complete reward model in one file: a small GPT-2 learns what a reader likes, from 48 of his choices, and stops when it is best.
+"""A complete reward model in one file: a small GPT-2 learns what a reader likes, from 48 of his choices, and stops when best.
 
     python -m full.reward_model_bug
 
@@ -8,8 +8,8 @@ texts he prefers one with probability sigma(its reward - the other's). He was as
 validate. Since all texts are known, and what he thinks of them, the expected log loss of any model on new choices is known too:
 it is the column `exact`, and the reader himself has the lowest, the last line.
 
-So few choices are soon known by heart. Therefore `fit` looks at the validation choices every five updates and ends with the weights
-that were best there. It says so, and something is wrong: find the one error and mend it (section 12.8).
+So few choices are soon known by heart. Therefore `fit` looks at the validation choices every five updates and ends with the
+weights that were best there. So it says, and something is wrong: find the one error and mend it (section 12.8).
 """
 
 from __future__ import annotations
@@ -39,13 +39,8 @@ class Scorer(nn.Module):
 
     def forward(self, tokens: Int[Tensor, "batch length"], attention_mask: Int[Tensor, "batch length"]) -> Float[Tensor, "batch"]:
         hidden = self.transformer(input_ids=tokens, attention_mask=attention_mask).last_hidden_state
-        # BEGIN SOLUTION
         last = attention_mask.sum(dim=1) - 1  # padding stands on the right
         return self.score(hidden[torch.arange(len(tokens)), last]).squeeze(-1)
-        # PLANTED
-        # last = attention_mask.sum(dim=1) - 1  # padding stands on the right
-        # return self.score(hidden[torch.arange(len(tokens)), last]).squeeze(-1)
-        # END SOLUTION
 
 
 def rows_of(texts: Sequence[Sequence[int]]) -> tuple[Int[Tensor, "batch length"], Int[Tensor, "batch length"]]:
@@ -74,7 +69,7 @@ def log_loss(model: nn.Module, choices: Sequence[Choice]) -> Float[Tensor, ""]:
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
     """The model's weights as they are at this moment, without their gradients."""
     # BEGIN SOLUTION
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+    return {name: value.clone() for name, value in model.state_dict().items()}
     # PLANTED
     # return {name: value.detach() for name, value in model.state_dict().items()}
     # END SOLUTION
@@ -90,9 +85,9 @@ def fit(
     look_every: int = 5,
     after_look: Callable[[int, float, float], None] = lambda update, training_loss, validation_loss: None,
 ) -> float:
-    """Trains on all training choices at once, update by update, and ends with the weights that were best on the validation choices.
+    """Trains on all training choices at once, update by update; ends with the weights that were best on the validation choices.
 
-    It looks before the first update and after every `look_every`: after_look is told the number of updates so far and both losses.
+    It looks before the first update and after every `look_every`: after_look is told the update and both losses.
     Returns the best validation loss.
     """
     best, kept = math.inf, weights_of(model)

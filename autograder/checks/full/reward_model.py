@@ -117,18 +117,21 @@ class LabelStudio(Check):
     def tie_is_right(self, **case):
         return {"preferences": [[*row[:4], row[4] or 2] for row in self.truth(**case)["preferences"]]}
 
-    @mistake("ties-lost", "Ties are left out. They are judgements too, with the label 0; who trains on pairs leaves them out later.")
+    @mistake("ties-lost", "Ties are left out. They are judgements too, with the label 0; who trains on pairs leaves them out "
+        "later.")
     def without_ties(self, **case):
         return {"preferences": [row for row in self.truth(**case)["preferences"] if row[4] != 0]}
 
     mistakes = [
-        edit("cancelled-counts", "A cancelled annotation is counted: the person skipped that task, whatever was selected by then.",
+        edit("cancelled-counts", "A cancelled annotation is counted: the person skipped that task, whatever was selected by "
+             "then.",
              {CANCELLED: ""}),
-        edit("first-annotation-only", "Only the first annotation of each task is read. Several people may judge one task, and the "
-             "first may have skipped it.", {'for annotation in task["annotations"]:': 'for annotation in task["annotations"][:1]:'}),
+        edit("first-annotation-only", "Only the first annotation of each task is read. Several people may judge one task, and "
+             "the first may have skipped it.", {'task["annotations"]:': 'task["annotations"][:1]:'}),
         edit("task-id", "The id is the task's. Two people's judgements of one task would then look like one.",
              {JUDGED: 'found.append(Preference(str(task["id"]), *texts, label))'}),
-        edit("first-result", "The first entry of `result` is taken for the judgement. It may be a remark: look for type pairwise.",
+        edit("first-result", "The first entry of `result` is taken for the judgement. It may be a remark: look for type "
+             "pairwise.",
              {'for result in annotation["result"]:': 'for result in annotation["result"][:1]:'}),
         edit("labels-from-zero", "Left is 0 and right is 1 in your labels. 0 is a tie: left is 1, right is 2.",
              {SELECTED: SELECTED + " - 1"}),
@@ -214,8 +217,8 @@ class QaFeedback(Check):
 
     @mistake("question-alone", "The prompt is the question without its passages: nobody could judge the answers by it.")
     def bare(self, function, rows):
-        prompts = [row["question"] for row in rows for _ in range(6)]
-        return {"preferences": [[row[0], prompt, *row[2:]] for row, prompt in zip(self.truth(function, rows)["preferences"], prompts)]}
+        prompts, found = [row["question"] for row in rows for _ in range(6)], self.truth(function, rows)["preferences"]
+        return {"preferences": [[row[0], prompt, *row[2:]] for row, prompt in zip(found, prompts)]}
 
     mistakes = [
         edit("counted-from-zero", "Rows are counted from 0 in your ids. The first is number 1.",
@@ -258,7 +261,8 @@ class Loaded(Check):
         cells = [(*texts(rng), 7, "left", 70), (*texts(rng), 8, "", 71), (*texts(rng), 9, '{"selected": "right"}', 72)]
         yield {"rows": [dict(zip(columns, row)) for row in cells]}
         summaries = [{"text": words(rng, 2)}, {"text": words(rng, 2)}]
-        yield {"rows": [{"info": {"id": "a", "post": words(rng, 4)}, "summaries": summaries, "choice": choice} for choice in (0, 1)]}
+        info = {"id": "a", "post": words(rng, 4)}
+        yield {"rows": [{"info": info, "summaries": summaries, "choice": choice} for choice in (0, 1)]}
         same = words(rng, 3)
         yield {"rows": [task(1, (words(rng, 2), same, same), (10, "tie"))]}
 
@@ -282,7 +286,8 @@ class Loaded(Check):
 
     mistakes = [
         edit("identical-ties", "A tie of two answers that are the same text is sound: nobody is said to be better.",
-             {"if preference.first == preference.second and preference.label != 0:": "if preference.first == preference.second:"}),
+             {"if preference.first == preference.second and preference.label != 0:": "if preference.first == "
+                 "preference.second:"}),
         edit("one-reader", "Whatever the rows are, they are read as a Label Studio export's. `kind` says of what kind they are.",
              {"readers[kind](rows)": "from_label_studio(rows)"}),
         edit("table-as-pairs", "A table (the CSV export) is read as rows of chosen and rejected answers.",
@@ -306,8 +311,8 @@ class LoadedRefuses(RefusesRows):
         edit("identical-pair", "A pair of identical answers, of which one is said to be better, went through: whatever the model "
              "does, its loss on it is log 2, and its accuracy a half.",
              {"if preference.first == preference.second and preference.label != 0:": "if False:"}),
-        edit("duplicate-id", "An id stands there twice, and both went through: two copies of a judgement count as two, and if one "
-             "of them is kept for validation, the other gives it away.", {"if preference.id in seen:": "if False:"}),
+        edit("duplicate-id", "An id stands there twice, and both went through: two copies of a judgement count as two, and if "
+             "one of them is kept for validation, the other gives it away.", {"if preference.id in seen:": "if False:"}),
         edit("neighbours-only", "Only neighbouring rows are compared: the same id further down went through.",
              {"        seen.add(preference.id)\n": "        seen = {preference.id}\n"}),
     ]  # fmt: skip
@@ -335,18 +340,21 @@ class LastToken(Check):
     def last_column(self, attention_mask):
         return self.columns(np.full(len(attention_mask), attention_mask.shape[1] - 1))
 
-    @mistake("right-padding-only", "The number of real tokens, less one, is the last real token's column only if padding stands on "
+    @mistake("right-padding-only", "The number of real tokens, less one, is the last real token's column only if padding "
+        "stands on "
              "the right. On the left it points into the middle of the text.")  # fmt: skip
     def counted(self, attention_mask):
         return self.columns(attention_mask.sum(1) - 1)
 
-    @mistake("left-padding-only", "This reads the last column unless the row has padding on its right, and then its first pad token: "
+    @mistake("left-padding-only", "This reads the last column unless the row has padding on its right, and then its first pad "
+        "token: "
              "one column too late.")  # fmt: skip
     def first_pad(self, attention_mask):
         ends = [int(np.flatnonzero(row)[-1]) for row in attention_mask]
         return self.columns(np.minimum(np.array(ends) + 1, attention_mask.shape[1] - 1))
 
-    @mistake("first-token", "This is the first real token. A causal model knows nothing of the text there: the last one has seen it "
+    @mistake("first-token", "This is the first real token. A causal model knows nothing of the text there: the last one has "
+        "seen it "
              "all.")  # fmt: skip
     def first(self, attention_mask):
         return self.columns(attention_mask.argmax(1))
@@ -418,22 +426,25 @@ class Scores(Check):
     mistakes = [
         edit("rm-reads-pad", "The score is read at the last column, which is padding in every row but the longest: the number is "
              "about a token that nobody wrote.", {PICKED: "last = out.last_hidden_state[:, -1]"}),
-        edit("right-padding-only", "The column is counted from the number of real tokens: right with padding on the right, and in "
-             "the middle of the text with padding on the left.",
+        edit("right-padding-only", "The column is counted from the number of real tokens: right with padding on the right, and "
+             "in the middle of the text with padding on the left.",
              {PICKED: "last = out.last_hidden_state[rows, attention_mask.sum(dim=1) - 1]"}),
-        edit("no-position-ids", "The places of the tokens are missing, so a row that is padded on the left begins at place 2 or 5 "
+        edit("no-position-ids", "The places of the tokens are missing, so a row that is padded on the left begins at place 2 "
+             "or 5 "
              "in place of 0. GPT-2 learns an embedding for each place: it is another text to it.",
              {", position_ids=places": ""}),
         edit("no-attention-mask", "The attention mask is not handed on: tokens behind padding on the left attend to it.",
-             {"attention_mask=attention_mask, position_ids=places": "position_ids=places"}),
+             {"attention_mask=attention_mask, position_ids": "attention_mask=torch.ones_like(attention_mask), position_ids"}),
         edit("mean-over-tokens", "The score is the mean over the text's tokens. It is read at the last real one, which alone has "
              "seen the whole text.",
-             {PICKED: "last = (out.last_hidden_state * attention_mask.unsqueeze(-1)).sum(1) / attention_mask.sum(1, keepdim=True)"}),
+             {PICKED: "last = (out.last_hidden_state * attention_mask.unsqueeze(-1)).sum(1) / attention_mask.sum(1, "
+                 "keepdim=True)"}),
         edit("first-token", "The score is read at the first real token, before the model has seen anything of the text.",
              {PICKED: "last = out.last_hidden_state[rows, attention_mask.argmax(dim=1)]"}),
         edit("squashed", "The score is squeezed by tanh. It is any number; the sigma belongs to the loss.",
              {SCORE: "return torch.tanh(self.score(last)).squeeze(-1)"}),
-        edit("rm-broadcast", "The scores have the shape (batch, 1). Against (batch,) torch makes (batch, batch) of them, without a "
+        edit("rm-broadcast", "The scores have the shape (batch, 1). Against (batch,) torch makes (batch, batch) of them, "
+             "without a "
              "word.", {SCORE: "return self.score(last)"}),
         edit("cut-graph", "No gradient reaches the transformer: only the head would be trained.",
              {PICKED: PICKED.replace("[rows, last_token(attention_mask)]", "[rows, last_token(attention_mask)].detach()")}),
@@ -489,7 +500,8 @@ class Head(Check):
              "difference and nothing is ever learned about it.", {"1, bias=False": "1"}),
         edit("two-labels", "The head gives two numbers a text, as a classifier's does. A reward is one.",
              {"transformer.config.n_embd, 1,": "transformer.config.n_embd, 2,"}),
-        edit("head-untouched", "The head starts as torch has it. Asked for is a standard deviation of 0.02, as in GPT-2's own layers.",
+        edit("head-untouched", "The head starts as torch has it. Asked for is a standard deviation of 0.02, as in GPT-2's own "
+             "layers.",
              {START: "pass"}),
         edit("device-dtype", "The head is float32 whatever the transformer is.", {", dtype=like.dtype, device=like.device": ""}),
     ]  # fmt: skip
@@ -521,16 +533,18 @@ class Frozen(Check):
                          "layers": parts[::-1] if from_the_end else parts})  # fmt: skip
         return {"after each call": seen}
 
-    @mistake("freeze-wrong-end", "The last layers are frozen and the first ones learn. It is the other way round: what lies nearest "
-             "to the input knows words and grammar, what lies nearest to the head is to become a judge.")  # fmt: skip
+    @mistake("freeze-wrong-end", "The last layers are frozen and the first ones learn. It is the other way round: what lies "
+        "nearest to the input knows words and grammar, what lies nearest to the head is to become a judge.")  # fmt: skip
     def wrong_end(self, layers, fractions):
         return self.marked(layers, fractions, lambda f: math.floor(f * layers + 1e-9), from_the_end=True)
 
-    @mistake("freeze-rounds-up", "The number of layers is rounded to the nearest, or up. It is rounded down: 0.7 of 6 layers are 4.")
+    @mistake("freeze-rounds-up", "The number of layers is rounded to the nearest, or up. It is rounded down: 0.7 of 6 layers "
+        "are 4.")
     def rounded(self, layers, fractions):
         return self.marked(layers, fractions, lambda f: math.ceil(f * layers - 1e-9))
 
-    @mistake("freeze-float-error", "0.29 * 100 is 28.999999999999996 to a computer, and `int` makes 28 of it. Add a hair before you "
+    @mistake("freeze-float-error", "0.29 * 100 is 28.999999999999996 to a computer, and `int` makes 28 of it. Add a hair "
+        "before you "
              "round down.")  # fmt: skip
     def truncated(self, layers, fractions):
         return self.marked(layers, fractions, lambda f: int(f * layers))
@@ -600,26 +614,33 @@ class PairwiseLoss(LossOf):
         yield {"chosen": EXTREME, "rejected": np.zeros(5)}
 
     mistakes = [
-        edit("flipped-sign", "The sign is turned: this is the log-likelihood, which is to be made large. A loss is to be made small.",
+        edit("flipped-sign", "The sign is turned: this is the log-likelihood, which is to be made large. A loss is to be made "
+             "small.",
              {LOSS: LOSS.replace("-F", "F")}),
         edit("pair-turned", "Chosen and rejected are exchanged: this loss makes the model prefer what people did not.",
              {LOSS: "return -F.logsigmoid(rejected - chosen).mean()"}),
         edit("log-of-softmax", "sigma(-1000) is 0 in float64 and its logarithm -inf. `F.logsigmoid` does both in one step.",
              {LOSS: "return -torch.sigmoid(chosen - rejected).log().mean()"}),
-        edit("log-plus-epsilon", "A small number inside the logarithm hides the infinity, and with it the gradient of exactly the "
-             "pairs that are most wrong. Use `F.logsigmoid`.", {LOSS: "return -(torch.sigmoid(chosen - rejected) + 1e-8).log().mean()"}),
-        edit("no-sigma", "This is the negative difference of the scores, without log sigma: then a pair that is long settled pulls as "
+        edit("log-plus-epsilon", "A small number inside the logarithm hides the infinity, and with it the gradient of exactly "
+             "the pairs that are most wrong. Use `F.logsigmoid`.", {LOSS: "return -(torch.sigmoid(chosen - rejected) + "
+             "1e-8).log().mean()"}),
+        edit("no-sigma", "This is the negative difference of the scores, without log sigma: then a pair that is long settled "
+             "pulls as "
              "hard as ever, and there is no minimum.", {LOSS: "return -(chosen - rejected).mean()"}),
-        edit("two-log-sigmoids", "Two separate terms, -log sigma(chosen) - log sigma(-rejected): each answer is judged good or bad by "
+        edit("two-log-sigmoids", "Two separate terms, -log sigma(chosen) - log sigma(-rejected): each answer is judged good or "
+             "bad by "
              "itself. The likelihood of a choice has one sigma, of the *difference*.",
              {LOSS: "return -(F.logsigmoid(chosen) + F.logsigmoid(-rejected)).mean()"}),
-        edit("margin-ranking", "This is a hinge, as in a margin ranking loss. It is no likelihood: its scores give no probability.",
+        edit("margin-ranking", "This is a hinge, as in a margin ranking loss. It is no likelihood: its scores give no "
+             "probability.",
              {LOSS: "return F.relu(1 - (chosen - rejected)).mean()"}),
-        edit("sigmoid-without-log", "This is 1 - sigma, the share of wrong choices to be expected, not its log-likelihood: pairs that "
+        edit("sigmoid-without-log", "This is 1 - sigma, the share of wrong choices to be expected, not its log-likelihood: "
+             "pairs that "
              "are badly wrong hardly pull.", {LOSS: "return torch.sigmoid(rejected - chosen).mean()"}),
-        edit("sum-for-mean", "The losses of the pairs are added up. Asked for is their mean.", {LOSS: LOSS.replace("mean", "sum")}),
-        edit("sigma-of-the-mean", "You average the differences and take log sigma once. Each pair has its own loss; the mean comes "
-             "last.", {LOSS: "return -F.logsigmoid((chosen - rejected).mean())"}),
+        edit("sum-for-mean", "The losses of the pairs are added up. Asked for is their mean.",
+             {LOSS: LOSS.replace("mean", "sum")}),
+        edit("sigma-of-the-mean", "You average the differences and take log sigma once. Each pair has its own loss; the mean "
+             "comes last.", {LOSS: "return -F.logsigmoid((chosen - rejected).mean())"}),
         edit("rm-broadcast", "Every chosen answer is compared with every rejected one of the batch: a shape (pairs, 1) against "
              "(pairs,) became (pairs, pairs).", {LOSS: "return -F.logsigmoid(chosen.unsqueeze(1) - rejected).mean()"}),
         edit("half-the-gradient", "The rejected answer's score is detached: nothing pushes it down.",
@@ -644,8 +665,10 @@ class PairwiseLossInFloat32(LossOf):
 
 GOOD = {"chosen": np.array([0.5, 1.0]), "rejected": np.array([0.25, 2.0])}
 SPOILT = (("rejected", np.ones(3)), ("rejected", np.ones((2, 1))), ("chosen", np.ones((2, 2))), ("chosen", np.ones(0)))
-BROADCAST = edit("broadcast", "A tensor of shape (pairs, 1) went through, and torch stretches it to (pairs, pairs). Refuse shapes "
-                 "that differ.", {"        if tensor.shape != first.shape:": "        if len(tensor) != len(first):"})  # fmt: skip
+BROADCAST = edit(
+    "broadcast", "A tensor of shape (pairs, 1) went through, and torch stretches it to (pairs, pairs). Refuse shapes that differ.",
+    {"        if tensor.shape != first.shape:": "        if len(tensor) != len(first):"},
+)  # fmt: skip
 
 
 class RefusesPairs(Refuses):
@@ -697,7 +720,8 @@ class Accuracy(Check):
         half = 1.959963984540054 * np.sqrt(share * (1 - share) / len(chosen))
         return {"mean": share, "low": share - half, "high": share + half}
 
-    @mistake("normal-interval-cut", "This is the normal interval, cut off at 0 and 1. It still has no width where all pairs are right.")
+    @mistake("normal-interval-cut", "This is the normal interval, cut off at 0 and 1. It still has no width where all pairs "
+        "are right.")
     def cut(self, chosen, rejected):
         found = self.normal(chosen, rejected)
         return {"mean": found["mean"], "low": max(found["low"], 0.0), "high": min(found["high"], 1.0)}
@@ -743,7 +767,8 @@ class Calibration(Check):
     def cases(self, rng):
         yield {"chosen": np.array([2.0]), "rejected": np.array([0.0]), "bins": 1}
         yield {"chosen": np.array([2.0, 0.0, 0.5]), "rejected": np.array([0.0, 2.5, 0.25]), "bins": 2}
-        yield {"chosen": np.array([1000.0, 0.0, -1000.0, 1.0]), "rejected": np.array([0.0, 0.0, 0.0, 1.0]), "bins": 4}  # 1 and 1/2
+        # confidences of exactly 1 and 1/2
+        yield {"chosen": np.array([1000.0, 0.0, -1000.0, 1.0]), "rejected": np.array([0.0, 0.0, 0.0, 1.0]), "bins": 4}
         yield {"chosen": rng.integers(-16, 17, size=40) / 8, "rejected": rng.integers(-16, 17, size=40) / 8, "bins": 5}
         yield {"chosen": 3 * rng.normal(size=60), "rejected": 3 * rng.normal(size=60), "bins": 10}
 
@@ -765,12 +790,13 @@ class Calibration(Check):
                 found.append([int(inside.sum()), float(confidence), float(right[inside].mean())])
         return {"rows": found}
 
-    @mistake("centre-of-the-bin", "The confidence of a bin is given as its middle. Asked for is the mean of the confidences in it.")
+    @mistake("centre-of-the-bin", "The confidence of a bin is given as its middle. Asked for is the mean of the confidences in "
+        "it.")
     def centres(self, chosen, rejected, bins):
         return self.table(chosen - rejected, bins, centres=True)
 
-    @mistake("always-right", "These are the probabilities of the *chosen* answers, which are right by construction. A model's favourite "
-             "may be the rejected one: take the answer with the higher score, and ask whether it is the chosen one.")  # fmt: skip
+    @mistake("always-right", "These are the probabilities of the *chosen* answers, which are right by construction. A model's "
+        "favourite may be the rejected one: take the answer with the higher score, and ask whether it is chosen.")  # fmt: skip
     def chosen_only(self, chosen, rejected, bins):
         return self.table(chosen - rejected, bins, low=0.0)
 
@@ -788,7 +814,8 @@ class Calibration(Check):
         return {"rows": found}
 
     mistakes = [
-        edit("ece-edges", "A confidence of exactly 1 falls into no bin: it belongs to the last one.", {".clamp(max=bins - 1)": ""}),
+        edit("ece-edges", "A confidence of exactly 1 falls into no bin: it belongs to the last one.",
+             {".clamp(max=bins - 1)": ""}),
         edit("bins-from-zero", "The bins are cut out of 0 to 1. The confidence in a favourite is never below one half.",
              {PLACE: "place = (bins * confidence).long().clamp(max=bins - 1)"}),
         edit("raw-margin", "The confidences are margins of scores. It is the sigma of a margin that is a probability.",
@@ -809,7 +836,8 @@ class CalibrationRefuses(RefusesPairs):
 def pair_batch(rng, pairs, columns, vocabulary=6):
     """Chosen rows, then rejected ones, padded on the right with tokens like any other."""
     rows = padded(rng, rng.integers(1, columns + 1, size=2 * pairs), columns, vocabulary)
-    return {"tokens": rows["input_ids"], "attention_mask": rows["attention_mask"], "prompt_lengths": np.zeros(2 * pairs, dtype=int)}
+    return {"tokens": rows["input_ids"], "attention_mask": rows["attention_mask"],
+            "prompt_lengths": np.zeros(2 * pairs, dtype=int)}  # fmt: skip
 
 
 @check("train", points=4, section="12.4")
@@ -823,7 +851,7 @@ class Training(Check):
                     "validation": [pair_batch(rng, *shape) for shape in validation],
                     "settings": {"evaluate_every": 1, "patience": 9, **settings}, "learning_rate": rate, **more}  # fmt: skip
 
-        yield case(1, 1, {}, 0.5)
+        yield {**case(1, 1, {}, 0.5), "words": np.zeros(6)}  # a model that knows nothing: every pair is a tie
         yield case(6, 3, {"evaluate_every": 2}, 0.5)
         yield self.rising(rng, case(12, 2, {"evaluate_every": 2, "patience": 2}, 0.5, ((5, 4), (2, 3), (1, 5))))
         yield self.wavering(rng, lambda: case(14, 2, {"patience": 3}, 1.0, ((4, 4), (1, 3))))
@@ -866,27 +894,36 @@ class Training(Check):
         return train(words, batches, validation, settings, learning_rate, resumed)
 
     mistakes = [
-        edit("last-weights", "You end with the last weights, not with those that were best on the validation pairs. Training goes on "
+        edit("last-weights", "You end with the last weights, not with those that were best on the validation pairs. Training "
+             "goes on "
              "for `patience` measurements after the best one, and those are the overfitted ones.", {RESTORE: ""}),
-        edit("chosen-by-training-loss", "The best weights are chosen by the loss on the batch that they were trained on. It says how "
+        edit("chosen-by-training-loss", "The best weights are chosen by the loss on the batch that they were trained on. It "
+             "says how "
              "well the model remembers; validation pairs say what it has learned.",
              {LOOK: LOOK + '            figures, told = {**figures, "validation_loss": loss.item()}, figures\n',
-              "        loop.log(**figures)": '        if kept["steps"] % config.evaluate_every == 0:\n            figures = told\n'
+              "        loop.log(**figures)": '        if kept["steps"] % config.evaluate_every == 0:\n            figures = '
+              'told\n'
                                             "        loop.log(**figures)"}),
-        edit("chosen-by-accuracy", "The best weights are chosen by the accuracy on the validation pairs. It moves in steps of whole "
-             "pairs and does not see over-confidence; the log loss does both.",
-             {MEASURED: "c, r = given.pair_scores(model, loop.validation())\n        return 1 - ((1 + (c - r).sign()) / 2).mean().item()"}),
-        edit("best-from-infinity", "The weights before the first step are not measured. If training makes them worse at once, they are "
+        edit("chosen-by-accuracy", "The best weights are chosen by the accuracy on the validation pairs. It moves in steps of "
+             "whole pairs and does not see over-confidence; the log loss does both.",
+             {MEASURED: "c, r = given.pair_scores(model, loop.validation())\n        return 1 - ((1 + (c - r).sign()) / "
+                 "2).mean().item()"}),
+        edit("best-from-infinity", "The weights before the first step are not measured. If training makes them worse at once, "
+             "they are "
              "the best there are.", {"best=measured(), waited=0": "best=math.inf, waited=0"}),
-        edit("start-not-remembered", "The weights before the first step are measured but not remembered: if nothing gets better, there "
+        edit("start-not-remembered", "The weights before the first step are measured but not remembered: if nothing gets "
+             "better, there "
              "is nothing to come back to.", {BEFORE: "        kept.update(steps=0, best=measured(), waited=0)\n"}),
-        edit("patience-never-renewed", "Measurements that were no better are counted over the whole run. It is so many *in a row*: a "
+        edit("patience-never-renewed", "Measurements that were no better are counted over the whole run. It is so many *in a "
+             "row*: a "
              "better one starts the count anew.", {KEEP: KEEP.replace(", waited=0", "")}),
         edit("patience-off-by-one", "You stop one measurement too late.", {PATIENCE: 'if kept["waited"] > config.patience:'}),
         edit("never-stops", "It never stops early.", {PATIENCE: "if False:"}),
-        edit("beginning-forgotten", "A run that goes on where it was stopped has its best loss in `loop.kept`. You measure anew, and "
+        edit("beginning-forgotten", "A run that goes on where it was stopped has its best loss in `loop.kept`. You measure "
+             "anew, and "
              "whatever the weights are now counts as the best.", {'    if "best" not in kept:\n': "    if True:\n"}),
-        edit("mean-of-means", "The validation loss is a mean of the batches' means. The last batch may hold one pair, and would count as "
+        edit("mean-of-means", "The validation loss is a mean of the batches' means. The last batch may hold one pair, and "
+             "would count as "
              "much as a full one: take the mean over all pairs.",
              {MEASURED: "return sum(pairwise_loss(*given.pair_scores(model, [b])).item() for b in loop.validation()) / "
                         "max(len(list(loop.validation())), 1)"}),
@@ -900,7 +937,8 @@ class Training(Check):
              {BOTH: BOTH.replace("pairs.attention_mask", "torch.ones_like(pairs.tokens)")}),
         edit("dropout-on", "Dropout is on: put the model into evaluation mode.", {EVAL: "model, kept = loop.policy, loop.kept"}),
         edit("logged-after-the-step", "What is logged of a batch is from after its step. Log what the loss saw.",
-             {FIGURES: "with torch.no_grad():\n            chosen, rejected = model(pairs.tokens, pairs.attention_mask).chunk(2)\n"
+             {FIGURES: "with torch.no_grad():\n            chosen, rejected = model(pairs.tokens, "
+                 "pairs.attention_mask).chunk(2)\n"
                        "        margin = chosen - rejected\n        loss = pairwise_loss(chosen, rejected)\n        " + FIGURES}),
         edit("ranking-ties", "A tie of scores counts as wrong in the logged accuracy. It is half right.",
              {FIGURES: FIGURES.replace("((1 + margin.sign()) / 2)", "(margin > 0).to(margin.dtype)")}),

@@ -4,7 +4,7 @@ import numpy as np
 
 from autograder.checks import Check, check, edit
 
-RIGHT = "    return {name: value.detach().clone() for name, value in model.state_dict().items()}\n"
+RIGHT = "    return {name: value.clone() for name, value in model.state_dict().items()}\n"
 WRONG = "    return {name: value.detach() for name, value in model.state_dict().items()}\n"
 UPDATES = "    for update in range(updates + 1):\n"
 NOW = "                now = log_loss(model, validation).item()\n"
@@ -75,28 +75,32 @@ class WhereTrainingEnds(Check):
                 "validation losses": np.array([pair_loss(tables[update], [held]) for update in at])}  # fmt: skip
 
     mistakes = [
-        edit("bug-untouched", "Training ends as quietly wrong as it was given to you. Print one number of what `weights_of` has kept, "
+        edit("bug-untouched", "Training ends as quietly wrong as it was given to you. Print one number of what `weights_of` "
+             "has kept, "
              "right after the best look and again ten updates later.", {RIGHT: WRONG}),
-        edit("stops-at-the-first-rise", SYMPTOM + "training that stops as soon as a look is worse than the one before ends one look "
-             "too late, and is not let past a bump." + CAUSE,
+        edit("stops-at-the-first-rise", SYMPTOM + "training that stops as soon as a look is worse than the one before ends one "
+             "look too late, and is not let past a bump." + CAUSE,
              {RIGHT: WRONG, BETTER: "            if now > best:\n                break\n" + BETTER}),
         edit("fewer-updates", SYMPTOM + "with half the updates there is less time to go wrong." + CAUSE,
              {RIGHT: WRONG, UPDATES: "    for update in range(updates // 2 + 1):\n",
               "        if update < updates:\n": "        if update < updates // 2:\n"}),
         edit("smaller-steps", SYMPTOM + "smaller steps go wrong more slowly." + CAUSE,
-             {RIGHT: WRONG, STEP: "            for group in optimizer.param_groups:\n                group['lr'] *= 0.7\n" + STEP}),
+             {RIGHT: WRONG, STEP: "            for group in optimizer.param_groups:\n                group['lr'] *= 0.7\n"
+                                   + STEP}),
         edit("weight-decay", SYMPTOM + "weights that are pulled to zero remember less." + CAUSE,
              {RIGHT: WRONG, STEP: STEP + "            with torch.no_grad():\n                for p in model.parameters():\n"
                                          "                    p.mul_(0.9)\n"}),
-        edit("loss-smoothed", SYMPTOM + "a softer loss (here with one tenth of the choices turned) is less sure of itself, and another "
-             "one than was asked for." + CAUSE,
+        edit("loss-smoothed", SYMPTOM + "a softer loss (here with one tenth of the choices turned) is less sure of itself, and "
+             "another one than was asked for." + CAUSE,
              {RIGHT: WRONG, "    return -F.logsigmoid(chosen - rejected).mean()\n":
               "    return -(0.9 * F.logsigmoid(chosen - rejected) + 0.1 * F.logsigmoid(rejected - chosen)).mean()\n"}),
         edit("told-not-kept", SYMPTOM + "what is returned and told is not what the model is." + CAUSE,
-             {RIGHT: WRONG, "    return best\n": "    with torch.no_grad():\n        return log_loss(model, validation).item()\n"}),
+             {RIGHT: WRONG, "    return best\n": "    with torch.no_grad():\n        return log_loss(model, "
+                 "validation).item()\n"}),
         edit("last-is-kept", "Now the weights of the last look are kept, whether they were better or not.",
              {BETTER: "            best, kept = min(best, now), weights_of(model)\n"}),
-        edit("start-is-kept", "Now training ends with the weights that it began with: what is kept must change when a look is better.",
+        edit("start-is-kept", "Now training ends with the weights that it began with: what is kept must change when a look is "
+             "better.",
              {BETTER: "            best = min(best, now)\n"}),
         edit("chosen-by-training-loss", "The best weights are now those with the lowest training loss, which are the last ones.",
              {BETTER: BETTER.replace("now < best", "loss.item() < getattr(fit, 'low', math.inf)").replace(

@@ -12,7 +12,7 @@ def sigmoid(x):
 
 
 def last_hidden(weights, layers, tokens):
-    """What GPT-2 has at its last token, (width,): no padding anywhere, so nothing about it can go wrong. Complex weights will do."""
+    """What GPT-2 has at its last token, (width,): no padding anywhere, which cannot go wrong then. Complex weights will do."""
 
     def normed(x):
         centred = x - x.mean(-1, keepdims=True)

@@ -122,7 +122,8 @@ def share(module, chosen, rejected):
 
 
 def table(module, chosen, rejected, bins):
-    return {"rows": [[int(count), float(said), float(right)] for count, said, right in module.calibration(chosen, rejected, bins)]}
+    rows = module.calibration(chosen, rejected, bins)
+    return {"rows": [[int(count), float(said), float(right)] for count, said, right in rows]}
 
 
 def training(module, words, batches, validation, settings, learning_rate, resumed=None):
@@ -206,7 +207,7 @@ def stack(layers):
 
 
 def listed(preferences):
-    return [[int(value) if name == "label" else str(value) for name in FIELDS for value in [getattr(p, name)]] for p in preferences]
+    return [[str(getattr(found, name)) for name in FIELDS[:-1]] + [int(found.label)] for found in preferences]
 
 
 def trainable(part):
