@@ -95,7 +95,7 @@ def sft_loss(
 
 
 def lcs_length(reference: Sequence[str], prediction: Sequence[str]) -> int:
-    """How long the longest common subsequence is: the most words that stand in both, in the same order (eq. 13.8).
+    """How long the longest common subsequence is: the most words that stand in both, in the same order (eq. 13.9).
 
     They need not stand together. By dynamic programming: len(reference) * len(prediction) comparisons, no more.
     """
@@ -103,7 +103,7 @@ def lcs_length(reference: Sequence[str], prediction: Sequence[str]) -> int:
 
 
 def rouge_l(reference: str, prediction: str) -> dict[str, float]:
-    """ROUGE-L of a prediction: {"precision", "recall", "fmeasure"}, from 0 to 1 (eq. 13.9).
+    """ROUGE-L of a prediction: {"precision", "recall", "fmeasure"}, from 0 to 1 (eq. 13.10).
 
         precision = LCS / words of the prediction,    recall = LCS / words of the reference,    fmeasure = 2 P R / (P + R)
 
