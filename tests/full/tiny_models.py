@@ -95,3 +95,38 @@ def workshop(folder):
         "learning_rate": 1e-2,
         "device": "cpu",
     }
+
+
+def t5(place, seed=0, words=WORDS):
+    """A T5 of one layer on each side, with a random idea of language."""
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    torch.manual_seed(seed)
+    ours = tokenizer(words=words)
+    config = T5Config(
+        vocab_size=len(ours), d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2, pad_token_id=ours.pad_token_id,
+        eos_token_id=ours.eos_token_id, decoder_start_token_id=ours.pad_token_id, initializer_factor=2.0,
+    )  # fmt: skip
+    T5ForConditionalGeneration(config).save_pretrained(place)
+    ours.save_pretrained(place)
+    return str(place)
+
+
+def answers(place, count=60, seed=0):
+    """A JSONL file of texts and an answer to each: a few of its words again."""
+    rng, rows = random.Random(seed), []
+    for n in range(count):
+        source = text(rng, rng.randint(4, 9))
+        rows.append({"id": f"row {n}", "source": source, "target": " ".join(source.split()[: rng.randint(2, 4)])})
+    Path(place).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(place)
+
+
+def judgements(place, count=60, seed=0):
+    """A JSONL file of prompts with a good and a bad answer: what a reward model learns from."""
+    rng, rows = random.Random(seed), []
+    for n in range(count):
+        chosen, rejected = (" ".join(rng.choice(words) for _ in range(rng.randint(1, 5))) for words in (GOOD, BAD))
+        rows.append({"id": f"pair {n}", "prompt": text(rng, rng.randint(2, 5)), "chosen": chosen, "rejected": rejected})
+    Path(place).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(place)

@@ -1,0 +1,137 @@
+"""`climb run reward-model`: learns what it is shown, says what that is worth, and goes on where it was stopped."""
+
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import tiny_models
+import torch
+from test_runs_resume import run
+
+from full.given.problems import InputProblem
+from full.given.runs import checkpoint, reward_model
+
+ASQA = Path(__file__).resolve().parents[3] / "shared/data/asqa"
+LABELS = ASQA.parent / "label_studio/ls_output_data.json"
+
+
+@pytest.fixture(scope="module")
+def fields(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("workshop")
+    found = {"model": tiny_models.classifier(folder / "gpt2", labels=1, names=("score",)), "fresh": True, "frozen": 0.0}
+    found |= {"data": tiny_models.judgements(folder / "pairs.jsonl", 80), "batch_size": 8, "epochs": 3, "learning_rate": 1e-2}
+    return found | {"max_length": 24, "evaluate_every": 2, "patience": 20, "save_every": 4, "device": "cpu", "test_share": 0.25}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, fields):
+    path = tmp_path_factory.mktemp("whole") / "run"
+    return path, *run("reward_model", path, fields)
+
+
+def test_it_learns_to_tell_good_words_from_bad_ones(whole):
+    path, summary, rows = whole
+    assert summary["accuracy"]["low"] > 0.8 and summary["log_loss"]["high"] < math.log(2)
+    assert summary["accuracy_by_length"]["low"] < 0.5 < summary["accuracy_by_length"]["high"]  # the good ones are no longer
+    assert sum(count for count, _, _ in summary["calibration"]) == summary["test_pairs"] == 20
+    assert summary["spread"] > 0.1 and not summary["notes"]
+    assert min(row["validation_loss"] for row in rows if "validation_loss" in row) == summary["validation_loss"]
+    assert {"loss", "accuracy", "margin", "grad_norm", "learning_rate"} <= set(rows[0])
+    assert all((path / name).stat().st_size > 5_000 for name in ("curves.png", "calibration.png"))
+    shown = [json.loads(line) for line in (path / "samples.jsonl").read_text().splitlines()]
+    assert [row["stage"] for row in shown] == ["chosen", "rejected"] * 8
+
+
+def test_what_is_left_is_the_model_that_was_best_on_validation(whole, fields):
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    path, summary, _ = whole
+    best = torch.load(path / "checkpoint" / "best.pt", weights_only=True)
+    model = AutoModelForSequenceClassification.from_pretrained(path / "checkpoint").eval()
+    assert model.config.num_labels == 1 and all(torch.equal(best[name], value) for name, value in model.state_dict().items())
+    tokenizer = AutoTokenizer.from_pretrained(path / "checkpoint")
+    ids = tokenizer(["the film was good great lovely", "the film was bad awful dull"], return_tensors="pt")
+    good, bad = model(input_ids=ids["input_ids"], attention_mask=ids["attention_mask"]).logits[:, 0]
+    assert good > bad
+
+
+@pytest.mark.parametrize("step", [3, 5])
+def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(tmp_path, fields, whole, step):
+    def stop(what, done, total):
+        if done == step:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run("reward_model", tmp_path, fields, progress=stop)
+    assert checkpoint.load(tmp_path / "checkpoint")[0].step == step
+    summary, rows = run("reward_model", tmp_path, fields, resume=True)
+    _, same, expected = whole
+    odd = ("seconds", "peak_memory_mb")
+    assert rows == expected
+    assert {name: value for name, value in summary.items() if name not in odd} == {k: v for k, v in same.items() if k not in odd}
+
+
+def test_one_that_had_stopped_by_itself_has_nothing_left_to_do(tmp_path, fields):
+    impatient = fields | {"patience": 1, "learning_rate": 1e-9, "epochs": 20}
+    summary, rows = run("reward_model", tmp_path, impatient)
+    again, same = run("reward_model", tmp_path, impatient, resume=True)
+    assert len(rows) < 20 and same == rows and again["accuracy"] == summary["accuracy"]
+
+
+def test_scores_that_hardly_vary_are_told_with_the_figure():
+    from solutions.full import reward_model as lesson
+
+    scores = torch.linspace(0, 0.002, 20)
+    found = reward_model.figures(scores, scores.flip(0), lesson, SimpleNamespace(bins=5))
+    assert "the scores hardly vary: their standard deviation over 40 texts is 0.0006" in found["warning"]
+    assert found["spread"] == pytest.approx(float(scores.double().std(correction=0)))
+    assert reward_model.figures(500 * scores, scores, lesson, SimpleNamespace(bins=5))["warning"] is None
+
+
+def test_texts_that_are_cut_are_counted(tmp_path, fields):
+    summary, _ = run("reward_model", tmp_path, fields | {"max_length": 6, "steps": 2})
+    assert any("texts were longer than 6 tokens and were cut" in note for note in summary["notes"])
+
+
+@pytest.mark.parametrize(
+    "row, message",
+    [
+        ({"chosen": "good", "rejected": "good"}, "label: preference 3 prefers one of two answers that are the same"),
+        ({"rejected": "bad"}, "answer: expected text in `chosen`, received nothing"),
+        ({"id": "1", "chosen": "good", "rejected": "bad"}, "id: 1 stands there twice"),
+    ],
+)
+def test_preferences_that_make_no_sense_are_one_line(tmp_path, fields, row, message):
+    rows = [{"id": str(n), "prompt": f"p {n}", "chosen": "good", "rejected": "bad"} for n in range(3)] + [{"prompt": "p 9", **row}]
+    rows[3].setdefault("id", "3" if "the same" in message else "9")
+    rows = rows if "twice" in message else rows[:3] + rows[3:]
+    if "the same" in message:
+        rows.pop(2)
+        rows[2]["id"] = "3"
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(InputProblem, match=message):
+        run("reward_model", tmp_path / "run", fields | {"data": str(tmp_path / "pairs.jsonl")})
+
+
+def test_a_model_of_another_kind_is_refused(tmp_path, fields):
+    with pytest.raises(InputProblem, match="expected a GPT-2, received a model of type t5"):
+        run("reward_model", tmp_path / "run", fields | {"model": tiny_models.t5(tmp_path / "t5")})
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not LABELS.is_file(), reason="the data folder is not here")
+def test_real_judgements_from_label_studio(tmp_path, fields):
+    summary, rows = run("reward_model", tmp_path, fields | {"data": str(LABELS), "batch_size": 4, "steps": 4, "validation_share": 0.2})
+    assert len(rows) == 4 and summary["pairs"] + summary["validation_pairs"] + summary["test_pairs"] <= 32
+    assert summary["accuracy"]["high"] - summary["accuracy"]["low"] > 0.3  # a handful of pairs says next to nothing
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not ASQA.is_dir(), reason="the data folder is not here")
+def test_real_feedback_of_asqa(tmp_path, fields):
+    more = {"data": str(ASQA / "dev_feedback.json"), "rows": 60, "steps": 4, "max_length": 60}
+    summary, rows = run("reward_model", tmp_path, fields | more)
+    assert len(rows) == 4 and summary["test_pairs"] > 20
+    assert any("are ties" in note for note in summary["notes"]) and any("were cut" in note for note in summary["notes"])
