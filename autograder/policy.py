@@ -10,7 +10,7 @@
     penalty_per_day = 0.1               # share of a lesson's points lost for each day begun
     cap = 0.5                           # never more than this share
     closes_after_days = 14              # handed in later still, a lesson gives nothing; left out: never
-    file_times = true                   # where no system says when it was handed in: the newest file's own time; left out: not late
+    file_times = true                   # where no system says when it came: the newest file's own time; left out: not late
 
     [visibility]                        # of what a student is shown
     tests = "after_due_date"            # hidden, after_due_date or visible: each exercise's outcome, where a system can hide it

@@ -79,7 +79,9 @@ def grade(
     out.mkdir(parents=True, exist_ok=True)
     suffix = f"-{shard.replace('/', '-of-')}" if shard else ""
     with only_one(out, suffix):
-        batch = Batch(course, exercises, questions, out, secret_seed(seed_file, out), sandbox, jobs, suffix, as_json, executor, scheduler, backend)
+        seed = secret_seed(seed_file, out)
+        where = {"executor": executor, "scheduler": scheduler, "backend": backend}
+        batch = Batch(course, exercises, questions, out, seed, sandbox, jobs, suffix, as_json, **where)
         graded = batch.run(found, merge, rules)
         if pages and not shard and graded.results:
             write_pages(out, course, rules)

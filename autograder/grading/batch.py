@@ -73,7 +73,7 @@ class Journal:
         self._scores.setdefault(name, []).append((key, score, max_score))
 
     def change(self, submission: str) -> tuple[tuple[float, float], tuple[float, float]] | None:
-        """((score, of) before, (score, of) now) of a submission that was graded under two keys, by the journal's order, not by clocks."""
+        """((score, of) before, (score, of) now) of a submission graded under two keys. The journal's order counts, not its clocks."""
         last = self._scores.get(submission, [])
         before = [entry for entry in last if entry[0] != last[-1][0]]
         return (before[-1][1:], last[-1][1:]) if before else None
@@ -192,7 +192,9 @@ class Graded:
 
     results: dict[str, dict] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
-    changes: dict[str, tuple[tuple[float, float], tuple[float, float]]] = field(default_factory=dict)  # by submission, see Journal
+    changes: dict[str, tuple[tuple[float, float], tuple[float, float]]] = field(
+        default_factory=dict
+    )  # by submission, see Journal
 
 
 def grade_all(

@@ -92,7 +92,9 @@ def without_a_time(found: list[Submission], exercises: list[Exercise], policy: P
 def _applied(submission: Submission, result: dict, policy: Policy, now: datetime) -> dict:
     when, source = submitted_at(submission, policy, now)
     student = submission.student
-    names = [name for name in (submission.name, student.get("id"), student.get("email"), student.get("name"), *submission.ids) if name]
+    names = [
+        name for name in (submission.name, student.get("id"), student.get("email"), student.get("name"), *submission.ids) if name
+    ]
     return policy.applied(result, when, names, student.get("extension_days", 0.0), source)
 
 
@@ -146,7 +148,9 @@ def _write_if_new(path: Path, text: str) -> None:
         write_whole(path, text)
 
 
-def merged(folders: list[Path], wanted: list[Submission], keys: dict[str, list[str]], out: Path, part: str = "") -> dict[str, int]:
+def merged(
+    folders: list[Path], wanted: list[Submission], keys: dict[str, list[str]], out: Path, part: str = ""
+) -> dict[str, int]:
     """Takes over what other folders of results hold for these submissions under these keys; how many from each."""
     ours, taken = Journal(out, part), dict.fromkeys(map(str, folders), 0)
     for folder in folders:

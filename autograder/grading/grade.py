@@ -25,8 +25,16 @@ from .workspace import has_reference, workspace_for
 
 # When an exercise has several checks, the worst status speaks for it.
 BADNESS = ("passed", "failed", "error", "timeout", "crashed", "refused", "not_started", "missing")
-REPEATABLE = ("passed", "failed", "error", "not_started", "missing")  # a timeout or a crash may be the machine's: it is nobody else's
-GIVEN_UP = 2  # imports of one file that were waited for in vain: one may be the machine's fault, a third would be the class's evening
+REPEATABLE = (
+    "passed",
+    "failed",
+    "error",
+    "not_started",
+    "missing",
+)  # a timeout or a crash may be the machine's: it is nobody else's
+GIVEN_UP = (
+    2  # imports of one file that were waited for in vain: one may be the machine's fault, a third would be the class's evening
+)
 EARLIER_WORK = ("not_started", "missing")  # statuses that say work is missing, not wrong
 
 

@@ -1,8 +1,8 @@
 """What a student handed in, as it was graded, kept beside the result: reports, rubrics, similarity and replays read it from here.
 
-    DIR/<student>/result.json
-    DIR/<student>/files/toy/word_agent.py     exercise files and helpers, by module name (UTF-8, notebooks as Python)
-    DIR/<student>/answers/03-word-agent.toml  written answers, as sent
+DIR/<student>/result.json
+DIR/<student>/files/toy/word_agent.py     exercise files and helpers, by module name (UTF-8, notebooks as Python)
+DIR/<student>/answers/03-word-agent.toml  written answers, as sent
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The list of a class, joined with what was handed in: every name has a row, every stranger is listed.
 
-A CSV file with the columns id, name, section, extension days, email and submitted (when it was handed in, where the instructor knows
-better than the files), in any order under a heading, or id, name, section, extension days without one. Spreadsheets write such files
-with commas, semicolons or tabs, in UTF-8 with or without a byte order mark, in UTF-16 and in Latin-1: all are read.
+A CSV file with the columns id, name, section, extension days, email and submitted (when it was handed in, where the instructor
+knows better than the files), in any order under a heading, or id, name, section, extension days without one. Spreadsheets write such
+files with commas, semicolons or tabs, in UTF-8 with or without a byte order mark, in UTF-16 and in Latin-1: all are read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,20 @@ from .submissions import Submission, safe_name
 from .submissions.unpack import printable
 
 HEADINGS = {
-    "id": ("id", "sid", "student id", "student", "user id", "user", "username", "login", "sis user id", "sis login id", "id number", "submission"),
+    "id": (
+        "id",
+        "sid",
+        "student id",
+        "student",
+        "user id",
+        "user",
+        "username",
+        "login",
+        "sis user id",
+        "sis login id",
+        "id number",
+        "submission",
+    ),
     "name": ("name", "full name", "student name", "display name"),
     "first": ("first name", "firstname", "given name"),
     "last": ("last name", "lastname", "surname", "family name"),
@@ -61,7 +74,7 @@ class Student:
         return {_folded(text) for text in (self.id, self.email) if text}
 
     def weak(self) -> set[str]:
-        """What this student goes by if nobody else does: the name in either order, as Canvas runs it together, the address's first part."""
+        """What this student goes by if nobody else does: the name in either order, run together as Canvas does, the address's start."""
         last, comma, first = (part.strip() for part in self.name.partition(","))
         words = f"{first} {last}".split() if comma else self.name.split()
         orders = [" ".join(words), " ".join([*words[-1:], *words[:-1]])] if words else []
@@ -120,7 +133,9 @@ def _text(data: bytes, path: Path) -> tuple[str, list[str]]:
             text = data.decode("cp1252")
         except UnicodeDecodeError:
             text = data.decode("latin-1")
-        said = f"{path.name} is not UTF-8 (byte 0x{byte:02x} in line {line}) and was read as Latin-1: see that the names are right"
+        said = (
+            f"{path.name} is not UTF-8 (byte 0x{byte:02x} in line {line}) and was read as Latin-1: see that the names are right"
+        )
         return text, [said]
 
 
@@ -145,7 +160,9 @@ def _columns(first: list[str]) -> tuple[dict[str, int], bool]:
 
 def _student(cells: dict[str, str], line: int, headed: bool, file: str, told: list[str]) -> Student | None:
     name = cells.get("name") or " ".join(filter(None, (cells.get("first"), cells.get("last"))))
-    id = cells.get("id") or next((cells[what] for what in cells if what in ("email", "name") and cells[what]), name)  # the first of them
+    id = cells.get("id") or next(
+        (cells[what] for what in cells if what in ("email", "name") and cells[what]), name
+    )  # the first of them
     if not id:
         if any(cells.values()):
             told.append(f"{file}, line {line}, names nobody and is passed over")
@@ -187,7 +204,7 @@ def _each_once(students: list[Student], file: str, told: list[str]) -> list[Stud
 
 
 def joined(found: list[Submission], roster: Roster | None) -> Joined:
-    """An outer join: submissions under their student's id, an empty one for who handed in nothing, strangers under their own name."""
+    """An outer join: submissions under their student's id, an empty one where nothing came, strangers under their own name."""
     if roster is None:
         return Joined(sorted(found, key=lambda one: one.name.casefold()))
     strong, weak = _by_key(roster.students)
@@ -208,7 +225,9 @@ def joined(found: list[Submission], roster: Roster | None) -> Joined:
         of_one = theirs.get(at, [])
         if len(of_one) > 1:
             names = ", ".join(one.name for one in of_one)
-            told.append(f"{len(of_one)} submissions go by the name of {student.id} ({names[:200]}): each is graded under its own name")
+            told.append(
+                f"{len(of_one)} submissions go by the name of {student.id} ({names[:200]}): each is graded under its own name"
+            )
             unknown += of_one
             of_one = []
         submission = of_one[0] if of_one else Submission("")

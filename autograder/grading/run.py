@@ -48,7 +48,10 @@ class Batch:
             checks = checks_hash(self.course, self.exercises, self.questions)
             keys = {one.name: [unit_key(one, checks, self.seed, level) for level in levels] for one in units}
             for folder, taken in finish.merged(merge, units, keys, self.out, self.suffix).items():
-                tell(f"{count(taken)} taken over from {folder}" + ("" if taken else ": none there was graded with this seed, these lessons and checks"))
+                tell(
+                    f"{count(taken)} taken over from {folder}"
+                    + ("" if taken else ": none there was graded with this seed, these lessons and checks")
+                )
         kept = already_graded(units, self.exercises, self.course, self.seed, levels, self.out, self.questions)
         left = [unit for unit in units if unit.name not in kept]
         graded = Graded(dict(kept))

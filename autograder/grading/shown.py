@@ -62,9 +62,16 @@ def show_changes(console, changes: dict, where: Path | None) -> None:
         return
     table = Table(box=None, padding=(0, 2, 0, 0))
     for title in ("graded again", "was", "is", "of"):
-        table.add_column(title, justify="left" if title == "graded again" else "right", overflow="fold", no_wrap=title != "graded again")
+        table.add_column(
+            title, justify="left" if title == "graded again" else "right", overflow="fold", no_wrap=title != "graded again"
+        )
     for name, (before, now) in sorted(changes.items())[:40]:
-        table.add_row(escape(name), f"{before[0]:g}", f"{now[0]:g}", f"{now[1]:g}" if before[1] == now[1] else f"{before[1]:g} -> {now[1]:g}")
+        table.add_row(
+            escape(name),
+            f"{before[0]:g}",
+            f"{now[0]:g}",
+            f"{now[1]:g}" if before[1] == now[1] else f"{before[1]:g} -> {now[1]:g}",
+        )
     console.print(table)
     more = f"... and {len(changes) - 40} more; " if len(changes) > 40 else ""
     console.print(f"{more}all of them: {where}\n", highlight=False, markup=False, soft_wrap=True)

@@ -1,8 +1,8 @@
 """A batch over the workers of a Dask cluster: on this machine, or wherever a running scheduler has them (SSH, Slurm, Kubernetes).
 
-A worker gets text, seed and a hash of the checks, starts a sandbox of its own, and sends back a result; it writes nothing. Student
-code runs in the sandbox's children, never in the worker. Journal and results stay with the command that was started. A worker that
-is lost costs what it was doing, which another one does again; when the scheduler is lost, what is left is given back to the caller.
+A worker gets text, seed and a hash of the checks, starts a sandbox of its own, and sends back a result; it writes nothing.
+Student code runs in the sandbox's children, never in the worker. Journal and results stay with the command that was started. A
+worker that is lost costs what it was doing, which another one does again; without a scheduler the rest is given back.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class ClusterError(CourseError):
 
 @dataclass(frozen=True)
 class Order:
-    """What all submissions of a batch share, as it travels to the workers. The seed is secret: the cluster must be the instructor's."""
+    """What all submissions of a batch share, as it travels to the workers. The seed is secret: the cluster must be one's own."""
 
     root: str  # the course's folder; a worker that does not see it takes the course its own package belongs to
     exercises: tuple[str, ...]  # ids
@@ -58,8 +58,13 @@ def cluster(scheduler: str | None, jobs: int) -> Iterator[Any]:
         try:
             if scheduler is None:
                 local = LocalCluster(
-                    n_workers=jobs, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, memory_limit=None, silence_logs=logging.CRITICAL
-                )  # fmt: skip
+                    n_workers=jobs,
+                    threads_per_worker=1,
+                    host="127.0.0.1",
+                    dashboard_address=None,
+                    memory_limit=None,  # a sandbox has limits of its own
+                    silence_logs=logging.CRITICAL,
+                )
                 stack.enter_context(local)
             client = Client(local if scheduler is None else scheduler, timeout=CONNECT)
         except (OSError, ValueError, RuntimeError, TimeoutError) as error:
@@ -84,12 +89,15 @@ def grade_spread(
     graded: Graded,
     tell: Callable[[str], None],
 ) -> list[Submission]:
-    """Grades the submissions on the cluster's workers into `out`, as `grade_all` does here; returns those that are left to be done.
+    """Grades the submissions on the cluster's workers into `out`, as `grade_all` does here; returns those left to be done.
 
     Raises SandboxError and ClusterError where a worker cannot grade at all, OSError where nothing can be written.
     """
     journal = Journal(out, part)
-    waiting = {client.submit(grade_there, order, one, key=f"{one.name}-{order.checks[:12]}-{time.time_ns()}", pure=False): one for one in submissions}
+    waiting = {
+        client.submit(grade_there, order, one, key=f"{one.name}-{order.checks[:12]}-{time.time_ns()}", pure=False): one
+        for one in submissions
+    }
     lost: dict[str, int] = {}
     left: list[Submission] = []
     worked = time.monotonic()
@@ -105,7 +113,9 @@ def grade_spread(
                         lost[one.name] = lost.get(one.name, 0) + 1
                         waiting[client.submit(grade_there, order, one, pure=False)] = one
                     elif isinstance(error, (ImportError, AttributeError)):
-                        raise ClusterError(f"a worker has no course to grade with ({error}): install the same version there") from None
+                        raise ClusterError(
+                            f"a worker has no course to grade with ({error}): install the same version there"
+                        ) from None
                     else:
                         left.append(one)
                     continue

@@ -1,7 +1,6 @@
-"""A class that was generated, so that each student's score is known: graded with a kill in the middle, and once more, the same."""
+"""A class that was generated, so that each score is known: graded with a kill in the middle, and once more, the same."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -44,7 +43,9 @@ def journal(out):
 
 def killed_after(place, out, lessons, count):
     """Starts grading and kills it, with no warning, when so many results are on disk. Returns how many there were."""
-    with subprocess.Popen(command(place, out, lessons), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        command(place, out, lessons), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
         deadline = time.monotonic() + 200
         while len(list((place / out).glob("*/result.json"))) < count and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)

@@ -146,7 +146,10 @@ def test_an_address_where_nobody_answers(tiny, tmp_path, monkeypatch):
 def test_a_worker_with_another_course_does_not_grade(tiny):
     course = load(tiny.root)
     ids = tuple(exercise.id for exercise in course.lessons[0].exercises)
-    for order in (Order(str(tiny.root), ids, (), 1, "another", "full"), Order(str(tiny.root), ("toy/x.py::f",), (), 1, "c", "full")):
+    for order in (
+        Order(str(tiny.root), ids, (), 1, "another", "full"),
+        Order(str(tiny.root), ("toy/x.py::f",), (), 1, "c", "full"),
+    ):
         assert set(spread.grade_there(order, Submission("anna"))) == {"other"}
 
 
@@ -201,7 +204,9 @@ def test_a_scheduler_that_is_killed_leaves_the_rest_to_this_machine(tmp_path):
     port = address.rsplit(":", 1)[1]
     tool = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard"]
     scheduler = subprocess.Popen(tool, **started)
-    worker = subprocess.Popen([sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard"], **started)
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard"], **started
+    )
     try:
         for one in real_class(5, 0.4):
             place = tmp_path / "class" / one.name / "policy_gradient.py"
@@ -210,7 +215,9 @@ def test_a_scheduler_that_is_killed_leaves_the_rest_to_this_machine(tmp_path):
         out = tmp_path / "out"
         command = ["-m", "autograder.cli", "grade", tmp_path / "class", "--out", out, "--lessons", "2", "--no-pages"]
         command += ["--executor", "dask", "--scheduler", address]
-        with subprocess.Popen([sys.executable, *map(str, command)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as grade:
+        with subprocess.Popen(
+            [sys.executable, *map(str, command)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as grade:
             deadline = time.monotonic() + 200
             while not list(out.glob("*/result.json")) and time.monotonic() < deadline and grade.poll() is None:
                 time.sleep(0.1)

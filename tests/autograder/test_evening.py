@@ -65,13 +65,22 @@ ben = 1
 
 def test_rules_stand_beside_the_score_that_the_grader_found(tiny, grade, tmp_path):
     rules = tiny.write("../course.toml", RULES)
-    roster = tiny.write("../roster.csv", "id,name,section,submitted\nanna,Anna A,X,2026-12-06T12:00\nben,Ben B,Y,2026-12-05T23:00\n")
+    roster = tiny.write(
+        "../roster.csv", "id,name,section,submitted\nanna,Anna A,X,2026-12-06T12:00\nben,Ben B,Y,2026-12-05T23:00\n"
+    )
     done = grade("--policy", rules, "--roster", roster)
     anna, ben = (results(tmp_path / "out")[name] for name in ("anna", "ben"))
     assert tiny.keeps_the_contract(anna) and (anna["score"], anna["max_score"]) == (5, 5)
     assert (anna["policy"]["late_days"], anna["policy"]["score"], anna["policy"]["max_score"]) == (2, 8, 10)
     assert (ben["policy"]["late_days"], ben["policy"]["score"]) == (0, 6)  # a day late, a day's extension
-    assert anna["student"] == {"id": "anna", "name": "Anna A", "section": "X", "extension_days": 0.0, "email": "", "on_roster": True}
+    assert anna["student"] == {
+        "id": "anna",
+        "name": "Anna A",
+        "section": "X",
+        "extension_days": 0.0,
+        "email": "",
+        "on_roster": True,
+    }
     rows = table(tmp_path / "out/scores.csv")
     assert [(row["name"], row["section"], row["late_days"], row["final_score"]) for row in rows] == [
         ("Anna A", "X", "2", "8.0"),
@@ -156,7 +165,9 @@ def test_a_late_attempt_is_best_only_if_it_is_worth_more_all_the_same():
     from autograder.policy import LessonPolicy
 
     for daily, score in ((0.1, 4.5), (0.01, 5.0)):
-        graded = Graded({f"anna/.attempts/{at}": {"submission": "", "notes": [], "exercises": [row]} for at, row in enumerate(rows, 1)})
+        graded = Graded(
+            {f"anna/.attempts/{at}": {"submission": "", "notes": [], "exercises": [row]} for at, row in enumerate(rows, 1)}
+        )
         rules = Policy(late=Late(penalty_per_day=daily), by_lesson={1: LessonPolicy(1, due=due)})
         one = Submission("anna", late.files, submitted=late.submitted, others=[early])
 
@@ -203,7 +214,9 @@ def test_a_result_says_which_text_which_checks_and_when(tiny, grade, tmp_path):
     grade()
     for name, result in results(tmp_path / "out").items():
         audit = result["audit"]
-        (line,) = [e for e in map(json.loads, (tmp_path / "out/journal.jsonl").read_text().splitlines()) if e["submission"] == name]
+        (line,) = [
+            e for e in map(json.loads, (tmp_path / "out/journal.jsonl").read_text().splitlines()) if e["submission"] == name
+        ]
         assert audit["key"] == line["key"] and len(audit["submission"]) == len(audit["checks"]) == 64
         assert datetime.fromisoformat(audit["graded_at"]).tzinfo is not None
     anna, ben = results(tmp_path / "out").values()
@@ -214,7 +227,9 @@ def test_what_was_left_out_of_a_notebook_is_in_the_result(tiny, grade, people, t
     cells = [{"cell_type": "code", "source": source, "metadata": {}} for source in ("!pip install x", tiny.solution())]
     tiny.write("../people/cleo/first.ipynb", json.dumps({"cells": cells, "metadata": {}, "nbformat": 4}))
     grade()
-    assert results(tmp_path / "out")["cleo"]["notes"] == ["first.ipynb: 1 line that is no Python left out: cell 1 `!pip install x`"]
+    assert results(tmp_path / "out")["cleo"]["notes"] == [
+        "first.ipynb: 1 line that is no Python left out: cell 1 `!pip install x`"
+    ]
     assert results(tmp_path / "out")["cleo"]["score"] == 5
 
 
@@ -222,7 +237,10 @@ def test_old_and_new_scores_stand_side_by_side(tiny, grade, people, tmp_path):
     assert "was" not in grade().out and not (tmp_path / "out/changes.csv").exists()
     (people / "ben/toy/first.py").write_text(tiny.solution())
     done = grade()
-    assert [line.split() for line in done.out.splitlines() if line.startswith("ben")] == [["ben", "3", "5", "5"], ["ben", "5", "5", "3/3"]]
+    assert [line.split() for line in done.out.splitlines() if line.startswith("ben")] == [
+        ["ben", "3", "5", "5"],
+        ["ben", "5", "5", "3/3"],
+    ]
     assert table(tmp_path / "out/changes.csv") == [
         {"submission": "ben", "old_score": "3.0", "old_max": "5.0", "new_score": "5.0", "new_max": "5.0"}
     ]
@@ -269,7 +287,10 @@ def test_elsewhere_than_on_a_terminal_a_line_a_minute_says_how_far_and_how_long(
             now[0] += 1.0
             watched.done(f"s{number}")
     said = capsys.readouterr().err
-    assert said.splitlines() == ["climb: 60 of 300 graded, 60 a minute, 4 min left", "climb: 120 of 300 graded, 60 a minute, 3 min left"]
+    assert said.splitlines() == [
+        "climb: 60 of 300 graded, 60 a minute, 4 min left",
+        "climb: 120 of 300 graded, 60 a minute, 3 min left",
+    ]
 
 
 # Parts
@@ -290,7 +311,17 @@ def test_parts_of_another_seed_are_not_taken_over(tiny, grade, people, tmp_path)
     grade("--shard", "1/2", out=tmp_path / "part1")
     other = tiny.write("../other", "123456789123456789\n")
     done = tiny.climb(
-        "grade", people, "--out", tmp_path / "out", "--seed-file", other, "--lessons", 1, "--no-pages", "--merge", tmp_path / "part1"
+        "grade",
+        people,
+        "--out",
+        tmp_path / "out",
+        "--seed-file",
+        other,
+        "--lessons",
+        1,
+        "--no-pages",
+        "--merge",
+        tmp_path / "part1",
     )
     assert "0 submissions taken over from" in done.err and "none there was graded with this seed" in done.err
     assert len(results(tmp_path / "out")) == 2
@@ -322,7 +353,11 @@ def test_a_disk_that_fills_is_one_line_and_the_same_command_goes_on(tiny, grade,
         if where == "journal":
             patch.setattr(Journal, "write", fails(Journal.write))
         else:
-            patch.setattr(batch, "write_whole" if where == "result" else "keep", fails(getattr(batch, "write_whole" if where == "result" else "keep")))
+            patch.setattr(
+                batch,
+                "write_whole" if where == "result" else "keep",
+                fails(getattr(batch, "write_whole" if where == "result" else "keep")),
+            )
         seed = tiny.write("../seed", SEED)
         command = ["grade", people, "--out", tmp_path / "out", "--seed-file", seed, "--no-pages", "--lessons", 1, "--jobs", 1]
         done = tiny.climb(*command)
@@ -330,7 +365,10 @@ def test_a_disk_that_fills_is_one_line_and_the_same_command_goes_on(tiny, grade,
     assert "No space left on device; 1 of 2 graded and saved. Once that is mended, the same command goes on" in done.err
     asked = tiny.sandbox.requests
     grade()
-    assert tiny.sandbox.requests - asked == 3 and {name: r["score"] for name, r in results(tmp_path / "out").items()} == {"anna": 5, "ben": 3}
+    assert tiny.sandbox.requests - asked == 3 and {name: r["score"] for name, r in results(tmp_path / "out").items()} == {
+        "anna": 5,
+        "ben": 3,
+    }
 
 
 def test_a_clock_that_jumps_changes_no_grade_and_repeats_nothing(tiny, grade, people, tmp_path, monkeypatch):

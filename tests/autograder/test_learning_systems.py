@@ -73,7 +73,9 @@ def test_whose_a_file_is(course, name, who, ids, file):
     assert (sender.who, sender.ids, sender.file) == (who, ids, file)
 
 
-@pytest.mark.parametrize("name", ["anna.py", "word_agent.py", "toy_word_agent.py", "my work.py", "a_b.py", "_word_agent.py", "anna_12.zip"])
+@pytest.mark.parametrize(
+    "name", ["anna.py", "word_agent.py", "toy_word_agent.py", "my work.py", "a_b.py", "_word_agent.py", "anna_12.zip"]
+)
 def test_a_plain_name_is_all_the_students_own(course, name):
     assert sender_of_file(name, course) is None
 
@@ -198,9 +200,13 @@ def test_a_gradescope_export_under_the_students_own_names(sent, course, tmp_path
     assert found["ben_example.org"].files == found["1003"].files  # a group's is each member's
 
 
-@pytest.mark.parametrize("text", ["", "- 1", "x: [", "\xff", "a: &a [*a]", "!!python/object/apply:os.system ['true']", "submission_17: 3"])
+@pytest.mark.parametrize(
+    "text", ["", "- 1", "x: [", "\xff", "a: &a [*a]", "!!python/object/apply:os.system ['true']", "submission_17: 3"]
+)
 def test_metadata_that_makes_no_sense_costs_the_names_alone(sent, course, text):
-    files = {f"submission_{number}/word_agent.py": AGENT for number in (17, 18)} | {"submission_metadata.yml": text.encode("latin-1")}
+    files = {f"submission_{number}/word_agent.py": AGENT for number in (17, 18)} | {
+        "submission_metadata.yml": text.encode("latin-1")
+    }
     found = read_submissions(sent(files), course)
     assert [one.name for one in found] == ["submission_17", "submission_18"] and all(one.files for one in found)
     assert all("\n" not in note for one in found for note in one.notes)
@@ -306,16 +312,21 @@ def notebook(*cells, **more):
 def test_what_is_left_out_of_a_notebook_is_said(sent, course):
     book = notebook("%matplotlib inline\n!pip install x\nimport math", "%%time\n" + AGENT, "x = !ls\ny = 1 % 2")
     (one,) = read_submissions(sent({"anna/word_agent.ipynb": book}), course)
-    assert one.notes == [
-        "word_agent.ipynb: 4 lines that are no Python left out: cell 1 `%matplotlib inline`, cell 1 `!pip install x`, cell 2 `%%time`, ..."
-    ]
+    first = "cell 1 `%matplotlib inline`, cell 1 `!pip install x`, cell 2 `%%time`"
+    assert one.notes == [f"word_agent.ipynb: 4 lines that are no Python left out: {first}, ..."]
     (plain,) = read_submissions(sent({"ben/word_agent.ipynb": notebook(AGENT)}, "other"), course)
     assert plain.notes == []
 
 
 def test_a_notebook_of_an_old_format(sent, course):
     pytest.importorskip("nbformat")
-    cell = {"cell_type": "code", "input": ["%pylab\n", *AGENT.splitlines(True)], "language": "python", "outputs": [], "metadata": {}}
+    cell = {
+        "cell_type": "code",
+        "input": ["%pylab\n", *AGENT.splitlines(True)],
+        "language": "python",
+        "outputs": [],
+        "metadata": {},
+    }
     book = {"nbformat": 3, "nbformat_minor": 0, "metadata": {"name": "x"}, "worksheets": [{"cells": [cell], "metadata": {}}]}
     (one,) = read_submissions(sent({"anna/word_agent.ipynb": json.dumps(book)}), course)
     assert one.files["toy.word_agent"].endswith(AGENT + "\n") and "`%pylab`" in one.notes[0]

@@ -56,7 +56,8 @@ def one(place: Path, size: int, chosen) -> None:
     again = time.perf_counter() - started
     lines = [json.loads(line)["submission"] for line in (place / "out/journal.jsonl").read_text().splitlines()]
     repeated = len(lines) - len(set(lines))
-    print(f"{size:>9}{seconds:>10.1f}{1000 * seconds / size:>10.0f}{again:>10.1f}{len(wrong):>7}   {kills} kills, {repeated} graded twice", flush=True)
+    figures = f"{size:>9}{seconds:>10.1f}{1000 * seconds / size:>10.0f}{again:>10.1f}{len(wrong):>7}"
+    print(f"{figures}   {kills} kills, {repeated} graded twice", flush=True)
     for line in wrong[:20]:
         print("   ", line)
     if chosen.kill:

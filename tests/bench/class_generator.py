@@ -1,8 +1,8 @@
 """A class that never existed: students whose score is known from how their files were made.
 
 `generate(folder, count, seed)` writes a folder, zip or notebook a student and returns what each must get, exercise by exercise.
-Nothing is graded to find that out. It rests on two facts: a solution passes all its checks, and an exercise that no other one of its
-file uses (a leaf) can be spoilt without costing any other. A spoilt leaf has one check only, so it loses all its points.
+Nothing is graded to find that out. It rests on two facts: a solution passes all its checks, and an exercise that no other one of
+its file uses (a leaf) can be spoilt without costing any other. A spoilt leaf has one check only, so it loses all its points.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ class Student:
         return round(sum(self.scores.values()), 6)
 
 
-def generate(folder: Path, count: int, seed: int, lessons: tuple[int, ...] = (1, 2, 3), patient: bool = True) -> dict[str, Student]:
+def generate(
+    folder: Path, count: int, seed: int, lessons: tuple[int, ...] = (1, 2, 3), patient: bool = True
+) -> dict[str, Student]:
     """Writes the class into `folder` and returns {name: Student}. patient: with students whose code never ends."""
     rng = random.Random(seed)
     course = courses.load(reference.ROOT)
@@ -180,8 +182,12 @@ def _write(folder: Path, name: str, files: dict[str, str | bytes], layout: str) 
     """A student's files as learning systems hand them on."""
     if layout == "notebook" and all(isinstance(text, str) for text in files.values()):
         for file, text in files.items():
-            cells = [{"cell_type": "code", "source": cell, "metadata": {}, "outputs": []} for cell in ("%matplotlib inline", text)]
-            _put(folder / name / Path(file).with_suffix(".ipynb").name, json.dumps({"cells": cells, "metadata": {}, "nbformat": 4}))
+            cells = [
+                {"cell_type": "code", "source": cell, "metadata": {}, "outputs": []} for cell in ("%matplotlib inline", text)
+            ]
+            _put(
+                folder / name / Path(file).with_suffix(".ipynb").name, json.dumps({"cells": cells, "metadata": {}, "nbformat": 4})
+            )
         return
     if layout in ("folder", "track", "notebook"):
         for file, text in files.items():
@@ -219,7 +225,9 @@ def compared(made: dict[str, Student], results: dict[str, dict]) -> list[str]:
         rows = {row["id"]: row for row in result["exercises"]}
         for id, score in student.scores.items():
             if rows[id]["score"] != score:
-                wrong.append(f"{name} ({student.kind}): {id}: expected {score:g}, received {rows[id]['score']:g} ({rows[id]['status']})")
+                wrong.append(
+                    f"{name} ({student.kind}): {id}: expected {score:g}, received {rows[id]['score']:g} ({rows[id]['status']})"
+                )
         for id, mistake in student.named.items():
             if rows[id]["misconception"] != mistake:
                 wrong.append(f"{name} ({student.kind}): {id}: expected {mistake}, received {rows[id]['misconception']}")

@@ -88,8 +88,12 @@ def _by_attempt_folder(group: _Group) -> list[_Group]:
         return [group]
     found = []
     for top in tops:
-        entries = [Entry(entry.path[1:], entry.read, entry.when) for entry in group.entries if entry.path[0] == top and entry.path[1:]]
-        problems = [Problem(p.file.removeprefix(top + "/"), p.status, p.message) for p in group.problems if p.file.startswith(top + "/")]
+        entries = [
+            Entry(entry.path[1:], entry.read, entry.when) for entry in group.entries if entry.path[0] == top and entry.path[1:]
+        ]
+        problems = [
+            Problem(p.file.removeprefix(top + "/"), p.status, p.message) for p in group.problems if p.file.startswith(top + "/")
+        ]
         found.append(replace(group, entries=entries, problems=problems, order=(*(group.order or ()), *orders[top])))
     return found
 
@@ -141,7 +145,11 @@ def _existing(path: Path | str) -> Path:
 def _alone(folder: Path) -> Path | None:
     """The zip that is all there is in a folder, as when an export was saved into one of its own."""
     found = _children(folder)
-    return found[0] if len(found) == 1 and found[0].suffix.lower() == ".zip" and found[0].is_file() and not found[0].is_symlink() else None
+    return (
+        found[0]
+        if len(found) == 1 and found[0].suffix.lower() == ".zip" and found[0].is_file() and not found[0].is_symlink()
+        else None
+    )
 
 
 def _one(path: Path) -> _Group:
@@ -274,7 +282,7 @@ def _in_zip(path: Path, course: Course) -> list[_Group]:
 
 
 def _add_loose(entry: Entry, groups: dict[str, _Group], course: Course) -> None:
-    """A file at the top of a class's folder: the student's whose name a learning system put before it, else a student's only file."""
+    """A file at the top of a class's folder: the student's whose name stands before its own, else a student's only file."""
     name = entry.path[0]
     if not name.lower().endswith(_SENT):
         return  # a roster, a page that the system wrote

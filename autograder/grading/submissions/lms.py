@@ -1,11 +1,11 @@
 """What learning systems put into the names of files and folders: whose it is, when it came, which attempt it was.
 
-    Canvas       adamsanna_LATE_12345_67890_word_agent-1.py       (some export one number only)
-    Moodle       Anna Adams_123_assignsubmission_file_/word_agent.py, or all of it in the file's name
-    Blackboard   Homework 1_anna_attempt_2026-11-26-12-00-00_word_agent.py
-    Brightspace  12-345 - Anna Adams - Nov 26, 2026 1159 PM/word_agent.py, or all of it in the file's name
-    Gradescope   submission_17/word_agent.py and submission_metadata.yml
-    by hand      anna_word_agent.py, anna (2).zip, anna_attempt_2.zip, anna/attempt 2/word_agent.py
+Canvas       adamsanna_LATE_12345_67890_word_agent-1.py       (some export one number only)
+Moodle       Anna Adams_123_assignsubmission_file_/word_agent.py, or all of it in the file's name
+Blackboard   Homework 1_anna_attempt_2026-11-26-12-00-00_word_agent.py
+Brightspace  12-345 - Anna Adams - Nov 26, 2026 1159 PM/word_agent.py, or all of it in the file's name
+Gradescope   submission_17/word_agent.py and submission_metadata.yml
+by hand      anna_word_agent.py, anna (2).zip, anna_attempt_2.zip, anna/attempt 2/word_agent.py
 """
 
 from __future__ import annotations
@@ -25,11 +25,14 @@ _CANVAS_SHORT = re.compile(r"(?P<who>[^_]+)(?P<late>_LATE)?_(?P<id>\d{3,})_(?P<f
 _MOODLE = re.compile(r"(?P<who>.+)_(?P<id>\d+)_assignsubmission_[a-z]+_(?P<file>.*)", re.DOTALL)
 _BLACKBOARD = re.compile(r".+_(?P<who>[^_]+)_attempt_(?P<time>\d{4}(?:-\d\d){5})(?:_(?P<file>.+))?", re.DOTALL)
 _BRIGHTSPACE = re.compile(
-    r"(?P<id>\d+)-\d+ - (?P<who>.+?) - (?P<time>(?:[A-Z][a-z]{2} \d{1,2}|\d{1,2} [A-Z][a-z]{2}), \d{4} \d{3,4} [AP]M)(?: - (?P<file>.+))?",
+    r"(?P<id>\d+)-\d+ - (?P<who>.+?) - (?P<time>(?:[A-Z][a-z]{2} \d{1,2}|\d{1,2} [A-Z][a-z]{2}), \d{4} \d{3,4} [AP]M)"
+    r"(?: - (?P<file>.+))?",
     re.DOTALL,
 )
 _AGAIN = re.compile(r"(?P<who>.+?)(?: ?\((?P<copy>\d{1,4})\)|[ _-]+attempt[ _-]*(?P<attempt>\d{1,4}))", re.DOTALL | re.IGNORECASE)
-_ATTEMPT_FOLDER = re.compile(r"(?:attempt|try|version|v)[ _-]*(\d{1,4})|(\d{4}-\d\d-\d\d(?:[T _-]\d\d(?:[:_-]?\d\d){1,2})?)", re.IGNORECASE)
+_ATTEMPT_FOLDER = re.compile(
+    r"(?:attempt|try|version|v)[ _-]*(\d{1,4})|(\d{4}-\d\d-\d\d(?:[T _-]\d\d(?:[:_-]?\d\d){1,2})?)", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,9 @@ def _of(found: re.Match) -> Sender:
     named = f"{who}_{number}" if canvas or found.re is _MOODLE else who
     ids = tuple(text for text in (number, who) if text)
     order = int(parts.get("order") or 0)
-    return Sender(named, ids, parts["file"] or None, _time(parts.get("time")), order, bool(parts.get("late")), canvas or found.re is _MOODLE)
+    return Sender(
+        named, ids, parts["file"] or None, _time(parts.get("time")), order, bool(parts.get("late")), canvas or found.re is _MOODLE
+    )
 
 
 def _time(text: str | None) -> datetime | None:
@@ -111,7 +116,7 @@ def _time(text: str | None) -> datetime | None:
 
 
 def gradescope(data: bytes) -> dict[str, list[Sender]]:
-    """{folder: its submitters} of a Gradescope export's metadata; of a group's each. Raises ValueError where it makes no sense."""
+    """{folder: its submitters} of a Gradescope export's metadata. Raises ValueError where it makes no sense."""
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

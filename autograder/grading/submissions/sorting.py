@@ -229,7 +229,9 @@ def _take_helpers(others: list[Entry], claims: dict[str, list[Entry]], work: _Wo
         names = [f"{track}.{stem}" for track in sorted(tracks_in[parents])]
         if not (parents and parents[-1] in TRACKS):
             if stem in TAKEN:
-                imported = re.compile(rf"^[ \t]*(from|import)[ \t]+{stem}\b", re.MULTILINE)  # no \s: line ends would make it quadratic
+                imported = re.compile(
+                    rf"^[ \t]*(from|import)[ \t]+{stem}\b", re.MULTILINE
+                )  # no \s: line ends would make it quadratic
                 if any(map(imported.search, work.submission.files.values())):
                     work.problems.append(Problem(entry.shown, "refused", f"has the name of a library (`{stem}`): rename it"))
                 continue
