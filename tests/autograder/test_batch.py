@@ -81,6 +81,13 @@ def test_a_change_on_our_side_makes_new_keys(tiny, file):
     assert checks_hash(course, exercises) != before
 
 
+def test_what_the_full_track_is_given_does_not_concern_the_toy_track(tiny):
+    course = load(tiny.root)
+    before = checks_hash(course, course.lessons[0].exercises)
+    tiny.write("full/given/words.py", "changed = 1\n")
+    assert checks_hash(course, course.lessons[0].exercises) == before
+
+
 def test_another_lessons_solution_makes_new_keys_only_if_it_is_graded_beside(tiny):
     course = load(tiny.root)
     first, second = (checks_hash(course, lesson.exercises) for lesson in course.lessons)

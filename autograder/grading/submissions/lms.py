@@ -18,6 +18,7 @@ from typing import Any
 from autograder.course import TRACKS, Course
 
 METADATA = "submission_metadata.yml"
+LONGEST = 300  # characters of a name that is looked into; systems and disks write shorter ones, and patterns take their time
 MAX_METADATA = 64 << 20  # bytes: it holds what an earlier autograder printed, for every student
 
 _CANVAS = re.compile(r"(?P<who>[^_]+)(?P<late>_LATE)?_(?P<id>\d+)_(?P<order>\d+)_(?P<file>.+)", re.DOTALL)
@@ -56,6 +57,8 @@ class Sender:
 
 def sender_of_folder(name: str) -> Sender | None:
     """What a folder's (or a zip's, without its ending) name tells; None for a plain one."""
+    if len(name) > LONGEST:
+        return None
     for pattern in (_MOODLE, _BRIGHTSPACE, _BLACKBOARD):
         if (found := pattern.fullmatch(name)) and not found["file"]:
             return _of(found)
@@ -66,6 +69,8 @@ def sender_of_folder(name: str) -> Sender | None:
 
 def sender_of_file(name: str, course: Course) -> Sender | None:
     """What the name of a file in a class's folder tells; None if all of it may be the student's own."""
+    if len(name) > LONGEST:
+        return None
     for pattern in (_MOODLE, _BRIGHTSPACE, _BLACKBOARD, _CANVAS, _CANVAS_SHORT):
         if (found := pattern.fullmatch(name)) and found["file"]:
             return _of(found)
@@ -142,7 +147,9 @@ def _submitters(entry: Any) -> list[Sender]:
     found = []
     for person in entry["submitters"] if isinstance(entry.get("submitters"), list) else []:
         person = {str(key).lstrip(":"): value for key, value in person.items()} if isinstance(person, dict) else {}
-        ids = tuple(str(person[key]) for key in ("sid", "email", "name") if person.get(key))
+        ids = tuple(
+            str(person[key]) for key in ("sid", "email", "name") if isinstance(person.get(key), (str, int)) and person[key]
+        )
         if ids:
             found.append(Sender(ids[0], ids, when=when if isinstance(when, datetime) else None))
     return found
