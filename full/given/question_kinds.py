@@ -106,16 +106,16 @@ class Language:
                     self._clauses.setdefault(clause, []).append((kind.name, subject.lower(), aspect.name))
 
     @cached_property
-    def _wordings(self) -> list[tuple[Kind, Aspect, re.Pattern]]:
-        found = []
+    def _wordings(self) -> dict[str, list[tuple[Kind, Aspect, re.Pattern]]]:
+        """By the first word behind the subject: what reads the rest of the sentence."""
+        found: dict[str, list[tuple[Kind, Aspect, re.Pattern]]] = {}
         for kind in self.kinds.values():
-            subjects = "|".join(map(re.escape, (IT, *kind.subjects)))
             for aspect in kind.aspects.values():
                 value = " ".join(f"(?:{'|'.join(map(re.escape, self.values[slot]))})" for slot in aspect.slots)
                 for wording in aspect.wordings:
-                    before, after = re.split(r"{\w.*\w}", wording[len(SUBJECT) :])
-                    pattern = f"({subjects}){re.escape(before)}({value}){re.escape(after)}"
-                    found.append((kind, aspect, re.compile(pattern.lower())))
+                    before, after = re.split(r"{\w.*\w}", wording[len(SUBJECT) :].strip())
+                    pattern = re.compile(f"{re.escape(before)}({value}){re.escape(after)}".lower())
+                    found.setdefault(before.split()[0].lower(), []).append((kind, aspect, pattern))
         return found
 
     def _read(self, sentence: str) -> tuple[Claim, ...]:
@@ -123,9 +123,18 @@ class Language:
 
         One with a named subject is at most one; one of "it" may be one of each kind.
         """
-        text = " ".join(sentence.lower().split()).removesuffix(".").rstrip()
-        found = ((kind, aspect, pattern.fullmatch(text)) for kind, aspect, pattern in self._wordings)
-        return tuple(Claim(kind.name, match[1], aspect.name, match[2]) for kind, aspect, match in found if match)
+        words = sentence.lower().removesuffix(".").split()
+        length = 1 if words[:1] == [IT] else next((n for n in (1, 2, 3) if " ".join(words[:n]) in self.kind_of), 0)
+        if not 0 < length < len(words):
+            return ()
+        subject, rest = " ".join(words[:length]), " ".join(words[length:])
+        found = []
+        for kind, aspect, pattern in self._wordings.get(words[length], ()):
+            if subject == IT or kind is self.kind_of[subject]:
+                match = pattern.fullmatch(rest)
+                if match:
+                    found.append(Claim(kind.name, subject, aspect.name, match[1]))
+        return tuple(found)
 
     def claim(self, sentence: str, topic: str) -> Claim | None:
         """What a sentence says where "it" is `topic`, a subject; None where this world has no such sentence."""
