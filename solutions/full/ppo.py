@@ -101,7 +101,7 @@ class T5Policy(nn.Module):
 
 
 class Value(nn.Module):
-    """What is still to be expected: one number from a trunk's hidden state (section 14.5).
+    """What is still to be expected: one number from a trunk's hidden state (section 14.7).
 
     trunk: a `GPT2Policy` or `T5Policy`: a network of its own, or the policy itself (a shared trunk).
     """
@@ -206,7 +206,7 @@ def spread(
 
 
 class FineGrainedReward:
-    """K rewards, each at its own density, summed with their weights (section 14.6, eq. 14.5).
+    """K rewards, each at its own density, summed with their weights (section 14.5, eq. 14.5).
 
     rewards: by name, each (texts of the prompts, texts of the completions) -> a number or a list of spans for each row.
     weights: by the same names.  tokenizer: the policy's; a reward reads text, so that it may have any tokenizer of its own.

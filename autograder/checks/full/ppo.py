@@ -246,7 +246,7 @@ def tables(rng, vocabulary=7, width=5):
     return {"words": rng.normal(size=(vocabulary, width)), "head": rng.normal(size=(vocabulary, width))}
 
 
-@check("spread", points=2, section="14.6")
+@check("spread", points=2, section="14.5")
 class AtItsToken(Check):
     probe = "placed"
     tolerance = 1e-12  # sums of at most four numbers
@@ -298,7 +298,7 @@ class AtItsToken(Check):
     ]  # fmt: skip
 
 
-@check("spread", points=0.5, section="14.6")
+@check("spread", points=0.5, section="14.5")
 class AtItsTokenRefuses(Refuses):
     def cases(self, rng):
         good = {"values": [1.0, [[2, 0.5]]], "ends": np.array([[1, 2], [1, 3]]), "mask": np.array([[True, True], [True, False]])}
@@ -313,7 +313,7 @@ class AtItsTokenRefuses(Refuses):
     ]  # fmt: skip
 
 
-@check("FineGrainedReward", points=2, section="14.6")
+@check("FineGrainedReward", points=2, section="14.5")
 class SeveralRewards(Check):
     probe = "fine_grained"
     tolerance = 1e-12  # sums of a few numbers
@@ -343,7 +343,7 @@ class SeveralRewards(Check):
     ]  # fmt: skip
 
 
-@check("FineGrainedReward", points=0.5, section="14.6")
+@check("FineGrainedReward", points=0.5, section="14.5")
 class SeveralRewardsRefuse(Refuses):
     probe = "refuses_names"
 
@@ -360,7 +360,7 @@ class SeveralRewardsRefuse(Refuses):
     ]  # fmt: skip
 
 
-@check("has_ended", points=1, section="14.7")
+@check("has_ended", points=1, section="14.6")
 class Ended(Check):
     probe = "ends_with"
 
@@ -392,7 +392,7 @@ class Ended(Check):
 PAID = "paid = rewards - kl_coef * (log_probs - ref_log_probs) - eos_penalty * (last & ~ended.unsqueeze(1))"
 
 
-@check("kl_penalise_reward", points=2.5, section="14.7")
+@check("kl_penalise_reward", points=2.5, section="14.6")
 class PricesOfTokens(Check):
     probe = "penalised"
     tolerance = 1e-12  # three float64 operations
@@ -438,7 +438,7 @@ class PricesOfTokens(Check):
     ]  # fmt: skip
 
 
-@check("kl_penalise_reward", points=0.5, section="14.7")
+@check("kl_penalise_reward", points=0.5, section="14.6")
 class PricesOfTokensRefuse(Refuses):
     def cases(self, rng):
         mask = np.array([[True, True, False], [True, False, False]])
@@ -459,7 +459,7 @@ class PricesOfTokensRefuse(Refuses):
 GAE = "return gae(rewards, values[:, :-1], mask, gamma, lam, bootstrap=torch.where(cut, behind, 0.0))"
 
 
-@check("compute_advantages", points=3, section="14.5")
+@check("compute_advantages", points=3, section="14.7")
 class OnMasks(Check):
     probe = "advantages"
     tolerance = 1e-10  # float64 sums of at most six terms
@@ -510,7 +510,7 @@ class OnMasks(Check):
     ]  # fmt: skip
 
 
-@check("compute_advantages", points=0.5, section="14.5")
+@check("compute_advantages", points=0.5, section="14.7")
 class OnMasksRefuses(Refuses):
     def cases(self, rng):
         mask = np.array([[True, True, False], [True, True, True]])
