@@ -90,6 +90,10 @@ class Journal:
             return None
         return result if _hash(dumped(result)) in wanted else None
 
+    def known_as(self, keys: list[str]) -> list[str]:
+        """The names under which something was graded with one of these keys."""
+        return [name for name, key in self._results if key in keys]
+
     def write(self, submission: str, key: str, result: dict, sent: Submission | None = None) -> None:
         """First what was handed in and the result's file, whole, then the line that says so."""
         text = dumped(result)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -19,6 +20,7 @@ from .kept import keep
 from .submissions import Submission
 
 ATTEMPTS = ".attempts"  # hidden in a student's folder: pages and gradebooks look at the attempt that counts
+EARLIER = ".earlier"  # in the folder of results: those of who is not in the class any more
 CLOCKS = timedelta(days=1)  # by which a file's time may lie ahead of this machine's: time zones that nobody wrote down
 
 
@@ -164,6 +166,38 @@ def merged(
                     taken[str(folder)] += 1
                     break
     return taken
+
+
+def renamed(wanted: list[Submission], keys: dict[str, list[str]], out: Path, part: str = "") -> None:
+    """Takes over what was graded under another name, as before there was a roster; only from names that nobody has any more."""
+    journal, names = Journal(out, part), {unit.name for unit in wanted}
+    for unit in wanted:
+        if journal.result(unit.name, keys[unit.name]) is not None:
+            continue
+        for name in journal.known_as(keys[unit.name]):
+            for key in keys[unit.name]:
+                if name not in names and (result := journal.result(name, [key])) is not None:
+                    journal.write(unit.name, key, result | {"submission": unit.name}, unit)
+
+
+def bring_back(found: list[Submission], out: Path) -> None:
+    """Folders that an earlier run had set aside, of students who are in the class again."""
+    for one in found:
+        aside, place = out / EARLIER / one.name, out / one.name
+        if aside.is_dir() and not place.exists():
+            aside.rename(place)
+
+
+def set_aside(found: list[Submission], out: Path) -> int:
+    """Moves results of nobody in this class out of the way of pages and gradebooks; how many there were."""
+    names = {one.name for one in found}
+    strangers = [path.parent for path in sorted(out.glob(f"*/{RESULT}")) if path.parent.name not in names]
+    for folder in strangers:
+        aside = out / EARLIER / folder.name
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.parent.mkdir(exist_ok=True)
+        folder.rename(aside)
+    return len(strangers)
 
 
 def now() -> datetime:

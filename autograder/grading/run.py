@@ -44,9 +44,11 @@ class Batch:
         """Grades what is not graded yet, with a sandbox only if there is such; then writes the scores of all."""
         units, now = finish.units(found), finish.now()
         levels = LEVELS[: LEVELS.index(self.level) + 1]
+        checks = checks_hash(self.course, self.exercises, self.questions)
+        keys = {one.name: [unit_key(one, checks, self.seed, level) for level in levels] for one in units}
+        finish.bring_back(found, self.out)
+        finish.renamed(units, keys, self.out, self.suffix)
         if merge:
-            checks = checks_hash(self.course, self.exercises, self.questions)
-            keys = {one.name: [unit_key(one, checks, self.seed, level) for level in levels] for one in units}
             for folder, taken in finish.merged(merge, units, keys, self.out, self.suffix).items():
                 tell(
                     f"{count(taken)} taken over from {folder}"
@@ -59,6 +61,10 @@ class Batch:
             self.grade(left, graded)
         finish.best_attempts(found, graded, rules or Policy(), self.out, now)
         finish.apply_rules(found, graded, rules, self.out, now)
+        if not self.suffix and (many := finish.set_aside(found, self.out)):
+            tell(
+                f"{many} earlier {'result is' if many == 1 else 'results are'} of nobody in this class: moved to {self.out / finish.EARLIER}"
+            )
         results = [graded.results[one.name] for one in found if one.name in graded.results]
         for result in results if self.as_json else ():
             print(json.dumps(result), flush=True)

@@ -247,6 +247,36 @@ def test_old_and_new_scores_stand_side_by_side(tiny, grade, people, tmp_path):
     assert "graded again" not in grade().out  # nothing was, just now
 
 
+def test_a_roster_that_comes_later_renames_and_regrades_nothing(tiny, grade, tmp_path):
+    """Canvas's names at first; then the class's own. The earlier folders are out of the way of pages and gradebooks."""
+    for name in ("adamsanna_12", "bakerben_13"):
+        tiny.write(f"../canvas/{name}_77_first.py", tiny.solution() + f"# {name}\n")
+    place, roster = tmp_path / "canvas", tiny.write("../roster.csv", "id,name\n1001,Anna Adams\n1002,Ben Baker\n1003,Cleo Cook\n")
+    grade(place=place)
+    asked = tiny.sandbox.requests
+    done = grade("--roster", roster, place=place)
+    assert sorted(results(tmp_path / "out")) == ["1001", "1002", "1003"]
+    assert tiny.sandbox.requests == asked and results(tmp_path / "out")["1001"]["submission"] == "1001"
+    assert done.err == f"climb: 2 earlier results are of nobody in this class: moved to {tmp_path / 'out/.earlier'}\n"
+    done = grade(place=place)
+    assert sorted(results(tmp_path / "out")) == ["adamsanna_12", "bakerben_13"] and tiny.sandbox.requests == asked
+    assert "3 earlier results are of nobody" in done.err
+
+
+def test_who_is_not_in_the_class_any_more_is_set_aside_and_comes_back(tiny, grade, people, tmp_path):
+    import shutil
+
+    grade()
+    asked = tiny.sandbox.requests
+    (people / "ben").rename(tmp_path / "ben")
+    for _ in range(2):
+        done = grade()
+        assert sorted(results(tmp_path / "out")) == ["anna"]
+    assert done.err == "" and (tmp_path / "out/.earlier/ben/result.json").is_file()
+    shutil.move(tmp_path / "ben", people / "ben")
+    assert grade().err == "" and results(tmp_path / "out")["ben"]["score"] == 3 and tiny.sandbox.requests == asked
+
+
 def test_one_text_is_run_once_a_class(tiny, grade, tmp_path):
     for number in range(6):
         tiny.write(f"../same/s{number}/first.py", tiny.solution())
