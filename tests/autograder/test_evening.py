@@ -401,6 +401,36 @@ def test_a_disk_that_fills_is_one_line_and_the_same_command_goes_on(tiny, grade,
     }
 
 
+@pytest.mark.root
+def test_a_disk_that_is_really_full(tiny, grade, tmp_path):
+    """A file system of 160 KiB for 40 students: one line, nothing half-written, and with room the same command finishes."""
+    import os
+    import subprocess
+    import sys
+
+    if sys.platform != "linux" or os.geteuid() != 0:
+        pytest.skip("mounts a file system")
+    out = tmp_path / "out"
+    out.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160k", "tmpfs", out], capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        for number in range(40):
+            tiny.write(f"../class/s{number:02}/first.py", tiny.solution() + f"# {number}\n")
+        seed = tiny.write("../seed", SEED)
+        command = ["grade", tmp_path / "class", "--out", out, "--seed-file", seed, "--no-pages", "--lessons", 1, "--jobs", 1]
+        line = tiny.climb(*command).err
+        assert line.count("\n") == 1 and "No space left on device" in line and "of 40 graded and saved" in line
+        done = int(line.split(";")[1].split()[0])
+        assert 5 < done < 40 and len((out / "journal.jsonl").read_text().splitlines()) >= done
+        subprocess.run(["mount", "-o", "remount,size=4m", out], check=True, capture_output=True)
+        asked = tiny.sandbox.requests
+        assert tiny.climb(*command).code == 0 and len(results(out)) == 40
+        assert tiny.sandbox.requests - asked <= 3 * (40 - done)
+    finally:
+        subprocess.run(["umount", "-l", out], capture_output=True)
+
+
 def test_a_clock_that_jumps_changes_no_grade_and_repeats_nothing(tiny, grade, people, tmp_path, monkeypatch):
     """Back by ten years while the class is graded, and forth by ten for the second run: journal and order are not the clock's."""
     real = time.time
