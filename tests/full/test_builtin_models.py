@@ -48,7 +48,7 @@ def test_the_figures_are_those_asked_for(figures):
     exploit = proxy["exploit"]
     assert exploit["reward"]["low"] > 0.85 and exploit["gold_reward"]["high"] < 0.6 and exploit["naturalness"]["high"] < -10
     size = sum(path.stat().st_size for path in BUILTIN.rglob("*") if path.is_file())
-    assert size < 6 * 2**20
+    assert size < 12 * 2**20
 
 
 def test_the_language_model_has_its_cross_entropy(policy, figures):
