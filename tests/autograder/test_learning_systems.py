@@ -86,7 +86,6 @@ def test_a_plain_name_is_all_the_students_own(course, name):
         ("Anna Adams_77_assignsubmission_file_", "Anna Adams_77"),
         ("12-345 - Anna Adams - 26 Nov, 2026 1159 PM", "Anna Adams"),
         ("HW 1_anna_attempt_2026-11-26-12-00-00", "anna"),
-        ("anna (2)", "anna"),
         ("anna_attempt_2", "anna"),
     ],
 )
@@ -131,7 +130,7 @@ def test_canvas_files_of_one_student_come_together_and_the_newest_copy_counts(se
 @pytest.mark.parametrize(
     "names",
     [
-        ["anna.zip", "anna (1).zip", "anna (2).zip"],
+        ["anna.zip", "anna_attempt_1.zip", "anna attempt 2.zip"],
         ["anna_attempt_1.zip", "anna_attempt_2.zip", "anna_attempt_10.zip"],
         ["1-2 - anna - Nov 5, 2026 1203 PM.zip", "1-2 - anna - Nov 5, 2026 203 PM.zip", "1-2 - anna - Nov 12, 2026 103 AM.zip"],
         [f"HW_anna_attempt_2026-11-{day}-12-00-00_word_agent.py" for day in ("09", "10", "26")],
@@ -158,6 +157,38 @@ def test_several_attempts_of_one_student(sent, course, tmp_path, names):
 def test_two_students_whose_names_are_equal_when_made_safe_are_two(sent, course):
     found = read_submissions(sent({"a b/word_agent.py": AGENT, "a_b/word_agent.py": AGENT}), course)
     assert [one.name for one in found] == ["a_b", "a_b-2"]
+
+
+def test_copies_that_a_browser_numbered_may_be_of_several_students(course, tmp_path):
+    """Two students send solution.zip; saved into one folder the second is `solution (1).zip`. Neither may be lost."""
+    (tmp_path / "sent").mkdir()
+    for name in ("solution.zip", "solution (1).zip"):
+        as_zip(tmp_path / "sent" / name, {"word_agent.py": AGENT})
+    assert sorted(one.name for one in read_submissions(tmp_path / "sent", course)) == ["solution", "solution_1"]
+
+
+@pytest.mark.parametrize(
+    "name, who",
+    [
+        ("bob_12_34_HW_anna_attempt_2026-11-26-13-00-00_word_agent.py", "bob_12"),
+        ("bob_12345_anna_77_assignsubmission_file_word_agent.py", "bob_12345"),
+        ("bob_777_assignsubmission_file_anna_12_34_word_agent.py", "bob_777"),
+        ("Bob B_7_assignsubmission_file_Anna A_8_assignsubmission_file_word_agent.py", "Bob B_7"),
+        ("HW_bob_attempt_2026-11-26-12-00-00_HW_anna_attempt_2026-11-26-13-00-00_word_agent.py", "bob"),
+        ("1-2 - Bob - Nov 5, 2026 203 PM - 3-4 - Anna - Nov 6, 2026 203 PM - word_agent.py", "Bob"),
+    ],
+)
+def test_no_file_is_another_students_because_it_is_called_so(course, name, who):
+    assert sender_of_file(name, course).who == who
+
+
+def test_attempts_told_in_several_ways_have_an_order(sent, course):
+    names = ("anna/attempt 1", "anna/2026-11-26", "anna_attempt_3")
+    (anna,) = read_submissions(sent({f"{name}/word_agent.py": AGENT for name in names}), course, "best")
+    assert len(anna.others) == 2
+    files = {"ben/2026-99-99/word_agent.py": AGENT, "ben/v1/einsum.py": EINSUM, "cleo/word_agent.py": AGENT}
+    ben, _ = read_submissions(sent(files, "other"), course)
+    assert len(ben.files) == 2  # no dates: folders of one's own
 
 
 def test_attempts_in_a_zip_of_folders(sent, course, tmp_path):

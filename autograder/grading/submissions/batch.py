@@ -92,7 +92,9 @@ def _by_attempt_folder(group: _Group) -> list[_Group]:
             Entry(entry.path[1:], entry.read, entry.when) for entry in group.entries if entry.path[0] == top and entry.path[1:]
         ]
         problems = [
-            Problem(p.file.removeprefix(top + "/"), p.status, p.message) for p in group.problems if p.file.startswith(top + "/")
+            replace(problem, file=problem.file.removeprefix(top + "/"))
+            for problem in group.problems
+            if problem.file.startswith(top + "/") or "/" not in problem.file
         ]
         found.append(replace(group, entries=entries, problems=problems, order=(*(group.order or ()), *orders[top])))
     return found
@@ -145,11 +147,9 @@ def _existing(path: Path | str) -> Path:
 def _alone(folder: Path) -> Path | None:
     """The zip that is all there is in a folder, as when an export was saved into one of its own."""
     found = _children(folder)
-    return (
-        found[0]
-        if len(found) == 1 and found[0].suffix.lower() == ".zip" and found[0].is_file() and not found[0].is_symlink()
-        else None
-    )
+    if len(found) != 1 or found[0].suffix.lower() != ".zip" or found[0].is_symlink() or not found[0].is_file():
+        return None
+    return found[0]
 
 
 def _one(path: Path) -> _Group:

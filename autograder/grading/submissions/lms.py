@@ -5,7 +5,10 @@ Moodle       Anna Adams_123_assignsubmission_file_/word_agent.py, or all of it i
 Blackboard   Homework 1_anna_attempt_2026-11-26-12-00-00_word_agent.py
 Brightspace  12-345 - Anna Adams - Nov 26, 2026 1159 PM/word_agent.py, or all of it in the file's name
 Gradescope   submission_17/word_agent.py and submission_metadata.yml
-by hand      anna_word_agent.py, anna (2).zip, anna_attempt_2.zip, anna/attempt 2/word_agent.py
+by hand      anna_word_agent.py, anna_attempt_2.zip, anna/attempt 2/word_agent.py
+
+What a student chooses stands at the end of a name. So patterns are anchored at its beginning and take the first match, and the
+stricter ones come first: no file's name makes it another student's.
 """
 
 from __future__ import annotations
@@ -22,15 +25,15 @@ LONGEST = 300  # characters of a name that is looked into; systems and disks wri
 MAX_METADATA = 64 << 20  # bytes: it holds what an earlier autograder printed, for every student
 
 _CANVAS = re.compile(r"(?P<who>[^_]+)(?P<late>_LATE)?_(?P<id>\d+)_(?P<order>\d+)_(?P<file>.+)", re.DOTALL)
-_CANVAS_SHORT = re.compile(r"(?P<who>[^_]+)(?P<late>_LATE)?_(?P<id>\d{3,})_(?P<file>.+)", re.DOTALL)
-_MOODLE = re.compile(r"(?P<who>.+)_(?P<id>\d+)_assignsubmission_[a-z]+_(?P<file>.*)", re.DOTALL)
-_BLACKBOARD = re.compile(r".+_(?P<who>[^_]+)_attempt_(?P<time>\d{4}(?:-\d\d){5})(?:_(?P<file>.+))?", re.DOTALL)
+_CANVAS_SHORT = re.compile(r"(?P<who>[^_]+)(?P<late>_LATE)?_(?P<id>\d{3,})_(?!assignsubmission_)(?P<file>.+)", re.DOTALL)
+_MOODLE = re.compile(r"(?P<who>.+?)_(?P<id>\d+)_assignsubmission_[a-z]+_(?P<file>.*)", re.DOTALL)
+_BLACKBOARD = re.compile(r".+?_(?P<who>[^_]+)_attempt_(?P<time>\d{4}(?:-\d\d){5})(?:_(?P<file>.+))?", re.DOTALL)
 _BRIGHTSPACE = re.compile(
     r"(?P<id>\d+)-\d+ - (?P<who>.+?) - (?P<time>(?:[A-Z][a-z]{2} \d{1,2}|\d{1,2} [A-Z][a-z]{2}), \d{4} \d{3,4} [AP]M)"
     r"(?: - (?P<file>.+))?",
     re.DOTALL,
 )
-_AGAIN = re.compile(r"(?P<who>.+?)(?: ?\((?P<copy>\d{1,4})\)|[ _-]+attempt[ _-]*(?P<attempt>\d{1,4}))", re.DOTALL | re.IGNORECASE)
+_AGAIN = re.compile(r"(?P<who>.+?)[ _-]+attempt[ _-]*(?P<attempt>\d{1,4})", re.DOTALL | re.IGNORECASE)
 _ATTEMPT_FOLDER = re.compile(
     r"(?:attempt|try|version|v)[ _-]*(\d{1,4})|(\d{4}-\d\d-\d\d(?:[T _-]\d\d(?:[:_-]?\d\d){1,2})?)", re.IGNORECASE
 )
@@ -63,7 +66,7 @@ def sender_of_folder(name: str) -> Sender | None:
         if (found := pattern.fullmatch(name)) and not found["file"]:
             return _of(found)
     if found := _AGAIN.fullmatch(name):
-        return Sender(found["who"], number=int(found["copy"] or found["attempt"]))
+        return Sender(found["who"], number=int(found["attempt"]))
     return None
 
 
@@ -71,7 +74,7 @@ def sender_of_file(name: str, course: Course) -> Sender | None:
     """What the name of a file in a class's folder tells; None if all of it may be the student's own."""
     if len(name) > LONGEST:
         return None
-    for pattern in (_MOODLE, _BRIGHTSPACE, _BLACKBOARD, _CANVAS, _CANVAS_SHORT):
+    for pattern in (_BRIGHTSPACE, _CANVAS, _CANVAS_SHORT, _MOODLE, _BLACKBOARD):
         if (found := pattern.fullmatch(name)) and found["file"]:
             return _of(found)
     stem, dot, ending = name.rpartition(".")
@@ -82,7 +85,7 @@ def sender_of_file(name: str, course: Course) -> Sender | None:
             who = stem[: len(plain) - len(file) - 1]
             if plain.endswith(("_" + file, "-" + file)) and len(plain) > len(file) + 1 and who.lower() not in TRACKS:
                 return Sender(who, file=stem[len(who) + 1 :] + dot + ending, mixes=True)
-    sender = sender_of_folder(stem)  # "anna (2).zip"
+    sender = sender_of_folder(stem)  # "anna_attempt_2.zip"
     return Sender(sender.who, sender.ids, name, sender.when, sender.number) if sender else None
 
 
@@ -91,8 +94,13 @@ def attempt_order(folder: str) -> tuple | None:
     found = _ATTEMPT_FOLDER.fullmatch(folder)
     if not found:
         return None
-    digits = re.sub(r"\D", "", found[2] or "")
-    return (bool(digits), digits.ljust(14, "0"), int(found[1] or 0))
+    if found[1]:
+        return (False, datetime.min, int(found[1]))
+    digits = re.sub(r"\D", "", found[2]).ljust(14, "0")
+    try:
+        return (True, datetime.strptime(digits, "%Y%m%d%H%M%S"), 0)
+    except ValueError:
+        return None
 
 
 def _of(found: re.Match) -> Sender:
