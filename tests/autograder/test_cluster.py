@@ -143,6 +143,12 @@ def test_an_address_where_nobody_answers(tiny, tmp_path, monkeypatch):
     assert not list((tmp_path / "out").glob("*/result.json"))
 
 
+def test_without_the_packages_one_line_says_which(tiny, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    tiny.write("../people/anna/first.py", tiny.solution())
+    tiny.climb("grade", tmp_path / "people", "--out", tmp_path / "out", "--executor", "dask").refused("climb-course[dask]")
+
+
 def test_a_worker_with_another_course_does_not_grade(tiny):
     course = load(tiny.root)
     ids = tuple(exercise.id for exercise in course.lessons[0].exercises)

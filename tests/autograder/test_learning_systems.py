@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import zipfile
 from datetime import datetime, timezone
 from pathlib import Path
@@ -366,6 +367,13 @@ def test_a_notebook_of_an_old_format(sent, course):
     book = {"nbformat": 3, "nbformat_minor": 0, "metadata": {"name": "x"}, "worksheets": [{"cells": [cell], "metadata": {}}]}
     (one,) = read_submissions(sent({"anna/word_agent.ipynb": json.dumps(book)}), course)
     assert one.files["toy.word_agent"].endswith(AGENT + "\n") and "`%pylab`" in one.notes[0]
+
+
+def test_an_old_notebook_without_jupyters_library(sent, course, monkeypatch):
+    monkeypatch.setitem(sys.modules, "nbformat", None)
+    book = {"nbformat": 3, "metadata": {}, "worksheets": []}
+    (one,) = read_submissions(sent({"anna/word_agent.ipynb": json.dumps(book)}), course)
+    assert "is a notebook in an old format: save it again" in one.problems[0].message
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,8 @@ def notebook_source(text: str, notes: list[str] | None = None) -> str:
         language = book.get("metadata", {}).get("kernelspec", {}).get("language", "python")
         parts = [(index, cell["source"]) for index, cell in enumerate(book["cells"], start=1) if cell["cell_type"] == "code"]
         sources = [(index, source if isinstance(source, str) else "".join(source)) for index, source in parts]
+    except Unreadable:
+        raise
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise Unreadable("error", "is no notebook that can be read (Jupyter format 4, with `cells`)") from None
     if isinstance(language, str) and language.lower() not in ("python", "python3", "ipython"):
