@@ -35,6 +35,9 @@ from toy.ppo import approximate_kl, clip_fraction, clipped_surrogate, clipped_va
 from toy.ppo import explained_variance, gae, masked_mean, whiten
 from toy.given import ppo as given
 
+TABLE = {"prompt", "completion", "reward", "length", "ended", "repetition"}
+"What a table of `PPOTrainer.validate` has beside the scores: no reward can be called so."
+
 
 class GPT2Policy(nn.Module):
     """A Hugging Face decoder-only language model, asked about completions (section 14.2)."""
@@ -163,7 +166,7 @@ class FineGrainedReward:
 
     rewards: by name, each (texts of the prompts, texts of the completions) -> a number or a list of spans for each row.
     weights: by the same names.  tokenizer: the policy's; a reward reads text, so that it may have any tokenizer of its own.
-    Raises ValueError if the names differ, if there is no reward, or if a weight is not finite.
+    Raises ValueError if the names differ or are a table's own (`TABLE`), if there is no reward, or if a weight is not finite.
     """
 
     def __init__(self, rewards: Mapping[str, Reward], weights: Mapping[str, float], tokenizer: Any) -> None:
@@ -373,7 +376,10 @@ def require_spans(values: Sequence[Any], ends: Tensor, mask: Tensor) -> None:
 
 
 def require_names(rewards: Mapping[str, Reward], weights: Mapping[str, float]) -> None:
-    """Raises ValueError unless rewards and weights have the same names, at least one, and the weights are finite."""
+    """Raises ValueError unless rewards and weights have the same names, at least one and none of a table's own; weights finite."""
+    taken = sorted(TABLE & set(rewards))
+    if taken:
+        raise ValueError(f"rewards: expected other names than {', '.join(sorted(TABLE))}, received {taken[0]}")
     if not rewards or set(rewards) != set(weights):
         expected = f"one for each of {', '.join(rewards) or 'at least one reward'}"
         raise ValueError(f"weights: expected {expected}, received {', '.join(weights) or 'none'}")

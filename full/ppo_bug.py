@@ -3,7 +3,7 @@
     python -m full.ppo_bug
 
 The world is that of `full.given.film_words`: the prompt "film", five words of which END is one, completions of at most three
-tokens; one without END is over after the third. The judge pays 2 for any completion, and log 3 more for one that ends, has
+tokens; one without END is over after the third. The judge pays 0.5 for any completion, and log 3 more for one that ends, has
 "good" in it and no "bad". The policy maximises E[reward] - beta KL(policy||reference), so that training should end at
 
     pi*(y) = ref(y) exp(r(y) / beta) / Z
@@ -27,7 +27,7 @@ from full.given import film_words as world
 from full.given.rollout import rollout
 from full.given.text import Prompts
 
-FEE = 2.0
+FEE = 0.5
 "What the judge pays for any completion."
 Sampler = Callable[[nn.Module], tuple[Tensor, Tensor]]
 "policy -> (tokens of prompt and completion, mask of the completion's real tokens)"

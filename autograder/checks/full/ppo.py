@@ -645,9 +645,9 @@ class Trainer(Check):
 
     tolerance = 1e-8  # float64 sums of a few dozen terms, each step from where the last one ended
 
-    def case(self, rng, batches=1, own=True, kept=True, processes=1, eos=1, carried=None, rate=0.5, **settings):
+    def case(self, rng, batches=1, own=True, kept=True, processes=1, eos=1, carried=None, rate=0.05, **settings):
         batch, prompt, time = 5, 3, 4
-        names, listed, critic = ("quality", "length"), [], {"value": rng.normal(size=5)}
+        names, listed, critic = ("quality", "brevity"), [], {"value": rng.normal(size=5)}
         for _ in range(batches):
             one = rollouts(rng, batch, prompt, time)
             listed.append({**one, "support": supports(rng, one["tokens"][:, prompt:]) if kept else None})
@@ -658,7 +658,7 @@ class Trainer(Check):
             "value": critic | tables(rng) if own else critic,
             "batches": listed,
             "answers": {name: rng.normal(size=(batches, batch)).round(3).tolist() for name in names},
-            "weights": {"quality": 1.0, "length": 0.25},
+            "weights": {"quality": 1.0, "brevity": 0.25},
             "settings": {"temperature": 0.7, "minibatch_size": 2, "ppo_epochs": 2, "kl_coef": 0.2, **settings},
             "more": {"learning_rate": rate, "processes": processes, "eos": eos, "kept": carried},
         }
@@ -717,8 +717,8 @@ class Updates(Trainer):
             {"own": False, "value_coef": 0.7, "gamma": 0.9},
             {"bootstrap": True, "carried": 0.6, "lam": 0.7},
             {"processes": 2, "clip": 0.05, "value_clip": 0.05},
-            {"ppo_epochs": 4, "stop_kl": 0.02, "rate": 3.0},
-            {"ppo_epochs": 3, "stop_kl": 0.05, "rate": 3.0, "processes": 2},
+            {"ppo_epochs": 4, "stop_kl": 0.02, "rate": 0.02},
+            {"ppo_epochs": 4, "stop_kl": 0.06, "rate": 0.02, "processes": 2},
             {"eos": None, "bootstrap": True},
         ):
             case = self.case(rng, **plan)

@@ -116,7 +116,7 @@ def loss_of_policy(module, **case):
     loss, figures = module.policy_loss(**case)
     by = dict(zip(("log_probs", "old_log_probs", "advantages"), gradients_of(loss, *leaves)))
     attached = ", ".join(sorted(name for name, figure in figures.items() if torch.as_tensor(figure).requires_grad)) or "none"
-    figures = {name: torch.as_tensor(figure).detach().double() for name, figure in figures.items()}
+    figures = numbers(figures)
     return {"loss": loss, "gradients": by, "figures": figures, "figures with a gradient": attached,
             "arguments changed": changed(before, **case)}  # fmt: skip
 
@@ -346,7 +346,7 @@ def traces(trainer):
 
 
 def numbers(figures):
-    return {str(name): float(torch.as_tensor(value).detach()) for name, value in figures.items()}
+    return {str(name): float(value.detach() if isinstance(value, torch.Tensor) else value) for name, value in figures.items()}
 
 
 def plain(values):

@@ -11,3 +11,10 @@ def advantages_and_returns(rewards, values, mask, lam):
             advantages[b, t] = (weights * deltas[t:]).sum()
             returns[b, t] = advantages[b, t] + values[b, t]
     return advantages, returns
+
+
+_given = train_film
+
+
+def train_film(*arguments, **settings):
+    return _given(*arguments, **settings)
