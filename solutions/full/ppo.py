@@ -548,7 +548,7 @@ def require_spans(values: Sequence[Any], ends: Tensor, mask: Tensor) -> None:
 
 
 def require_names(rewards: Mapping[str, Reward], weights: Mapping[str, float]) -> None:
-    """Raises ValueError unless rewards and weights have the same names, at least one and none of a table's own; weights finite."""
+    """Raises ValueError unless rewards and weights have the same names, none of a table's own, and the weights are finite."""
     taken = sorted(TABLE & set(rewards))
     if taken:
         raise ValueError(f"rewards: expected other names than {', '.join(sorted(TABLE))}, received {taken[0]}")
