@@ -10,20 +10,32 @@ import ast
 import json
 import shutil
 import tomllib
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Callable
 
 from autograder import __version__
 from autograder.checks import Check
+from autograder.classroom import WORKFLOW
 from autograder.course import Course, Lesson
 from autograder.grading.grade import frozen_file
 from autograder.grading.oracle import PUBLIC_SEED, Oracle, entry_of
+from autograder.policy import Policy
 from autograder.reference import ROOT
 from autograder.sandbox import wire
 from autograder.skeletons import skeleton
 
 TRUSTED_ONLY = ("selfcheck", "alternatives", "frozen", "release.py", "checks", "probes", "__pycache__")
+TRUSTED_ONLY += ("gradescope", "exports", "rubric", "similarity")
+COMMANDS_LEFT_OUT = (
+    "gradescope.py",
+    "export.py",
+    "explain.py",
+    "rubric.py",
+    "similar.py",
+)  # an instructor's; the rest say so themselves
 ANSWERS = ("answer", "answers", "tolerance", "rubric", "explanation")  # of a written question
+IGNORED = ".venv/\n.climb/\nruns/\n__pycache__/\n*.egg-info/\n"  # what a copy under version control need not keep
 SKIPPED_IN_LESSONS = (
     "figures.py",
     "pictures.py",
@@ -31,8 +43,17 @@ SKIPPED_IN_LESSONS = (
 )  # figures are drawn with the solutions; the pictures themselves travel
 
 
-def release(course: Course, lessons: list[Lesson], target: Path, step: Callable[[str], None] = lambda _: None) -> None:
-    """Writes the bundle into `target`, which must be empty or absent. `step` is told what is being done."""
+def release(
+    course: Course,
+    lessons: list[Lesson],
+    target: Path,
+    step: Callable[[str], None] = lambda _: None,
+    policy: Policy = Policy(),
+) -> None:
+    """Writes the bundle into `target`, which must be empty or absent. `step` is told what is being done.
+
+    policy: its dates, points and rules of lateness stand in the README; who has an extension does not.
+    """
     target.mkdir(parents=True, exist_ok=True)
     copy_grader(target / "autograder", lessons)
     for track in sorted({"toy", *(lesson.track for lesson in lessons)}):  # the full track builds on the toy track's given code
@@ -50,15 +71,21 @@ def release(course: Course, lessons: list[Lesson], target: Path, step: Callable[
         frozen.write_bytes(freeze(lesson))
     for name in ("pyproject.toml", "LICENSE"):
         shutil.copy(ROOT / name, target / name)
-    (target / "README.md").write_text(bundle_readme(lessons), encoding="utf-8")
+    (target / "README.md").write_text(bundle_readme(lessons, policy), encoding="utf-8")
+    (target / ".gitignore").write_text(IGNORED, encoding="utf-8")
+    workflow = target / ".github" / "workflows" / "classroom.yml"
+    workflow.parent.mkdir(parents=True)
+    workflow.write_text(WORKFLOW, encoding="utf-8")
 
 
 def copy_grader(target: Path, lessons: list[Lesson]) -> None:
     ignore = shutil.ignore_patterns("__pycache__")
 
     def only_students(folder: str, names: list[str]) -> set[str]:
-        at_top = Path(folder) == ROOT / "autograder"
-        return set(ignore(folder, names)) | ({name for name in names if name in TRUSTED_ONLY} if at_top else set())
+        left_out = {ROOT / "autograder": TRUSTED_ONLY, ROOT / "autograder" / "commands": COMMANDS_LEFT_OUT}.get(
+            Path(folder), ()
+        )
+        return set(ignore(folder, names)) | {name for name in names if name in left_out}
 
     shutil.copytree(ROOT / "autograder", target, ignore=only_students)
     for folder in ("checks", "probes"):
@@ -183,11 +210,11 @@ def _toml_value(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def bundle_readme(lessons: list[Lesson]) -> str:
+def bundle_readme(lessons: list[Lesson], policy: Policy = Policy()) -> str:
     rows = "\n".join(
         f"| {l.number} | [{l.title}](lessons/{l.folder.name}/lesson.md) | `{l.file}` | {l.minutes} min |" for l in lessons
     )
-    return f"""# Climb: your copy of the course
+    return f"""# {policy.title or "Climb"}: your copy of the course
 
 Reinforcement learning for language models, by exercises. Read a lesson, fill what raises `NotImplementedError` in its file,
 check it as often as you like; hand in the files of `toy/` (and `full/`).
@@ -201,7 +228,33 @@ check it as often as you like; hand in the files of `toy/` (and `full/`).
 | lesson | | file | time |
 |---|---|---|---|
 {rows}
-
+{dates(lessons, policy)}
 Your checks use a public seed. Your instructor's use a secret one, so answers written for the public cases earn nothing.
 Grader version {__version__}.
 """
+
+
+def dates(lessons: list[Lesson], policy: Policy) -> str:
+    """When what is due, what it is worth, and what lateness costs; nothing where the policy says nothing of it."""
+    own = [lesson for lesson in lessons if not lesson.silent_bug]
+    rules = {lesson.number: policy.lesson(lesson.number) for lesson in own}
+    if not any(rule.opens or rule.due or rule.points is not None or rule.weight != 1 for rule in rules.values()):
+        return ""
+    lines = ["", "| lesson | opens | due | points |", "|---|---|---|---|"]
+    for lesson in own:
+        rule = rules[lesson.number]
+        whole = sum(exercise.points for other in lessons if other.number == lesson.number for exercise in other.exercises)
+        points = rule.weight * (whole if rule.points is None else rule.points)
+        lines.append(f"| {lesson.number} | {_moment(rule.opens)} | {_moment(rule.due)} | {points:g} |")
+    late = policy.late
+    if any(rule.due for rule in rules.values()):
+        grace = f" {late.grace_minutes:g} minutes after it are not late." if late.grace_minutes else ""
+        cost = f"each day begun costs {100 * late.penalty_per_day:g}% of a lesson's points, {100 * late.cap:g}% at most"
+        closes = "" if late.closes_after_days is None else f"; after {late.closes_after_days:g} days it counts nothing"
+        after = f" After the deadline {cost}{closes}." if late.penalty_per_day or closes else " Lateness costs nothing."
+        lines += ["", f"A deadline is meant as it stands here, with its time zone.{grace}{after}"]
+    return "\n".join(lines) + "\n"
+
+
+def _moment(when: datetime | None) -> str:
+    return "" if when is None else when.strftime("%a %d %b %Y, %H:%M %Z")

@@ -21,18 +21,24 @@ def register(app: typer.Typer) -> None:
 
 def release(
     directory: Path = typer.Argument(..., metavar="DIR", help="Where to write it: an empty or new folder."),
-    lessons: Optional[str] = typer.Option(None, "--lessons", metavar="L", help="Only these: 1-3 or 1,2,5. Left out: all."),
+    lessons: Optional[str] = typer.Option(
+        None, "--lessons", metavar="L", help="Only these: 1-3 or 1,2,5. Left out: those of the policy, else all."
+    ),
+    policy: Optional[Path] = typer.Option(
+        None, "--policy", metavar="FILE", help="A course.toml: which lessons, and the dates and points for the README."
+    ),
 ) -> None:
     """Write the folder that students get, without solutions.
 
-    Skeletons, lessons, given code, and a grader that knows the answers of the public seed as data alone.
+    Skeletons, lessons, given code, and a grader that knows the answers of the public seed as data alone;
+    a workflow for GitHub Classroom.
     """
     from rich.markup import escape
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     course = courses.load()
     need_solutions("release")
-    chosen = lessons_named(lessons, course)
+    chosen, rules = chosen_lessons(lessons, policy, course)
     refuse_unless_empty(directory)
     from autograder import release as releases
 
@@ -43,7 +49,7 @@ def release(
             bar.update(task, description=escape(title), completed=bar.tasks[0].completed + 1)
 
         with written_whole(directory) as beside:
-            releases.release(course, chosen, beside, step)
+            releases.release(course, chosen, beside, step, rules)
     exercises = sum(len(lesson.exercises) for lesson in chosen)
     lessons_of_it = f"{len(chosen)} lesson{'' if len(chosen) == 1 else 's'} ({exercises} exercises)"
     print(f"Released {lessons_of_it} to {directory}. Hand that folder out as it is; its README tells students how to begin.")

@@ -1,6 +1,7 @@
 """The student bundle: it works by itself, and holds no answer."""
 
 import ast
+import base64
 import json
 import os
 import random
@@ -12,9 +13,11 @@ import tomllib
 import pytest
 
 from autograder import course as courses
-from autograder import reference, release
+from autograder import classroom, reference, release
 from autograder.checks import Edit
+from autograder.policy import load_policy
 from autograder.reference import ROOT
+from autograder.skeletons import skeleton
 
 COURSE = courses.load(ROOT)
 SMALL = COURSE.lessons[:2]
@@ -103,6 +106,10 @@ def test_it_holds_no_solutions_tests_or_tools_of_the_trusted_side(bundle):
         "autograder/selfcheck",
         "autograder/alternatives",
         "autograder/release.py",
+        "autograder/gradescope",
+        "autograder/exports",
+        "autograder/rubric",
+        "autograder/similarity",
         ".git",
         ".climb",
     ):
@@ -142,7 +149,9 @@ def test_questions_come_without_answers(bundle):
         for question in ours:
             seen += 1
             for secret in ("explanation", *(f"rubric {i}" for i in range(len(question.get("rubric", []))))):
-                text = question.get("explanation", "") if secret == "explanation" else question["rubric"][int(secret.split()[1])]
+                text = (
+                    question.get("explanation", "") if secret == "explanation" else question["rubric"][int(secret.split()[1])]
+                )
                 assert not text or text not in path.read_text(encoding="utf-8")
     assert seen
 
@@ -159,8 +168,8 @@ def test_a_check_module_keeps_no_truth(lesson):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "edit":
             assert len(node.args) == 3 and ast.unparse(node.args[2]) == "{}"
         if isinstance(node, ast.ImportFrom):  # what is not in the bundle cannot be imported there
-            assert not node.level and not re.match(r"solutions|autograder\.checks\.(toy|full)\.", node.module or ""), ast.unparse(
-                node
+            assert not node.level and not re.match(r"solutions|autograder\.checks\.(toy|full)\.", node.module or ""), (
+                ast.unparse(node)
             )
     for check in lesson.checks:
         for known in check.known_mistakes():
@@ -231,7 +240,12 @@ def shown(x):
 
 def test_a_fresh_bundle_is_not_started_and_guides(copied):
     fresh, first, _, lessons, chosen = in_bundle(
-        copied, ["check", "--json"], ["next"], ["hint", SMALL[0].exercises[0].name], ["progress", "--json"], ["check", "nonsense"]
+        copied,
+        ["check", "--json"],
+        ["next"],
+        ["hint", SMALL[0].exercises[0].name],
+        ["progress", "--json"],
+        ["check", "nonsense"],
     )
     result = json.loads(fresh[1])
     assert fresh[0] == 1 and {row["status"] for row in result["exercises"]} == {"not_started"} and fresh[2] == ""
@@ -302,6 +316,120 @@ def test_every_lesson_works_in_a_bundle(tmp_path):
         assert json.loads(out)["exercises"][0]["misconception"] == known.id
 
 
+# As a student works through it
+
+
+def filled_in(lesson, exercise):
+    """The skeleton with this one exercise done as in the solution."""
+    source = reference.source(lesson.module)
+    body = re.search(rf"def {exercise.name}\(.*?# BEGIN SOLUTION\n(.*?) *# END SOLUTION\n", source, re.DOTALL)[1]
+    stub = re.compile(rf' *raise NotImplementedError\("lesson {lesson.number}: {exercise.name}"\)\n')
+    text = skeleton(source, lesson.number)
+    assert len(stub.findall(text)) == 1
+    return stub.sub(lambda _: body, text)
+
+
+@pytest.fixture(scope="session")
+def term(tmp_path_factory):
+    """A copy as an instructor's rules have it: one lesson of two, with its dates."""
+    place = tmp_path_factory.mktemp("term")
+    rules = """title = "RL for language models, winter term"
+timezone = "Europe/Vienna"
+lessons = "1"
+[late]
+grace_minutes = 15
+penalty_per_day = 0.1
+cap = 0.5
+[lesson.1]
+opens = 2026-11-20
+due = 2026-12-04T18:00:00
+weight = 2
+[extensions]
+anna = 3
+"""
+    (place / "course.toml").write_text(rules)
+    policy = load_policy(place / "course.toml", COURSE)
+    release.release(COURSE, [lesson for lesson in SMALL if policy.graded(lesson.number)], place / "copy", policy=policy)
+    return place / "copy"
+
+
+def test_a_student_works_through_a_term(term):
+    """Check: nothing begun. Do the first exercise: it passes, and the next is named. Ask for a hint. Do all: all points."""
+    lesson = SMALL[0]
+    first, second = lesson.exercises[:2]
+    one, all_of_it = {lesson.file: filled_in(lesson, first)}, {lesson.file: reference.source(lesson.module)}
+    fresh, to_do, begun, then, hint, done, end = in_bundle(
+        term,
+        ["check", first.name, "--json"],
+        ["next"],
+        one,
+        ["check", "--json"],
+        ["next"],
+        ["hint", second.name],
+        all_of_it,
+        ["check", "--json"],
+        ["progress", "--json"],
+    )
+    assert fresh[0] == 1 and [row["status"] for row in json.loads(fresh[1])["exercises"]] == ["not_started"]
+    assert to_do[1].startswith(first.name)
+    rows = {row["id"]: row for row in json.loads(begun[1])["exercises"]}
+    assert begun[0] == 1 and rows[first.id]["status"] == "passed" and rows[second.id]["status"] == "not_started"
+    assert json.loads(begun[1])["score"] == first.points
+    assert then[1].startswith(second.name) and hint[0] == 0 and hint[1].strip()
+    assert done[0] == 0 and json.loads(done[1])["score"] == json.loads(done[1])["max_score"]
+    assert json.loads(end[1])["lessons"][0]["passed"] == len(lesson.exercises)
+
+
+def test_its_readme_says_what_is_due_and_not_who_has_longer(term):
+    text = (term / "README.md").read_text()
+    points = 2 * sum(exercise.points for exercise in SMALL[0].exercises)
+    assert "# RL for language models, winter term" in text
+    assert f"| 1 | Fri 20 Nov 2026, 00:00 CET | Fri 04 Dec 2026, 18:00 CET | {points:g} |" in text
+    assert "15 minutes after it are not late" in text and "each day begun costs 10% of a lesson's points, 50% at most" in text
+    assert "anna" not in text and not (term / "course.toml").exists() and not list(term.glob("lessons/02-*"))
+    assert "| lesson | opens |" not in release.bundle_readme(SMALL)  # no rules, nothing said
+
+
+def test_its_workflow_reports_points_to_github_classroom(term, tmp_path):
+    """The workflow is YAML that runs what there is; its step's output is what Classroom's reporter adds up."""
+    import yaml
+
+    workflow = yaml.safe_load((term / ".github/workflows/classroom.yml").read_text())
+    steps = workflow["jobs"]["autograding"]["steps"]
+    (check,) = [step for step in steps if step.get("id") == "climb"]
+    reporter = steps[-1]
+    assert "autograding-grading-reporter" in reporter["uses"] and reporter["with"]["runners"] == "climb"
+    assert reporter["env"] == {"CLIMB_RESULTS": "${{ steps.climb.outputs.result }}"}
+    for line in check["run"].splitlines():
+        assert line.startswith(("climb check --json", "python -m autograder.classroom"))
+    result = {"score": 1.0, "max_score": 3.5, "exercises": []}
+    for name, status, score, of in (("double", "passed", 1.0, 1.0), ("halve", "failed", 0.0, 2.5)):
+        row = {"id": f"toy/first.py::{name}", "status": status, "score": score, "max_score": of, "message": "Why\nnot."}
+        result["exercises"].append(row)
+    (tmp_path / "climb.json").write_text(json.dumps(result))
+    environment = os.environ | {
+        "GITHUB_OUTPUT": str(tmp_path / "output"),
+        "GITHUB_STEP_SUMMARY": str(tmp_path / "page"),
+        "PYTHONPATH": str(term),
+    }
+    words = [sys.executable, "-m", "autograder.classroom", str(tmp_path / "climb.json")]
+    subprocess.run(words, cwd=term, env=environment, check=True, capture_output=True)
+    (line,) = (tmp_path / "output").read_text().splitlines()
+    made = json.loads(base64.b64decode(line.removeprefix("result=")))
+    assert made["status"] == "fail" and made["max_score"] == 3.5
+    assert [(test["status"], test["score"]) for test in made["tests"]] == [("pass", 1.0), ("fail", 0.0)]
+    assert "| `toy/first.py::halve` | failed | 0 / 2.5 |" in (tmp_path / "page").read_text()
+    words[-1] = str(tmp_path / "nothing.json")
+    assert subprocess.run(words, cwd=term, env=environment, capture_output=True).returncode == 2
+
+
+def test_a_report_too_long_for_a_step_keeps_its_points():
+    row = {"id": "toy/first.py::x", "status": "failed", "score": 0.5, "max_score": 1.0, "message": "m" * 5000}
+    made = classroom.report({"score": 1000.0, "max_score": 2000.0, "exercises": [row] * 2000})
+    text = classroom.encoded(made)
+    assert len(text) <= classroom.BYTES and sum(test["score"] for test in json.loads(base64.b64decode(text))["tests"]) == 1000
+
+
 # Where it is written
 
 
@@ -311,12 +439,13 @@ def test_only_into_an_empty_or_new_folder(tiny, tmp_path):
     tiny.climb("release", mine).refused("is a file")
     tiny.climb("release", tiny.root / "lessons" / "bundle").refused("lies in the course's own lessons/")
     tiny.climb("release", tmp_path / "new", "--lessons", "9").refused("there is no lesson 9")
+    tiny.climb("release", tmp_path / "new", "--policy", tmp_path / "none.toml").refused("none.toml: cannot be read")
     assert mine.read_text() == "mine" and os.listdir(mine.parent) == ["notes.txt"] and not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("there", [False, True])
 def test_half_a_bundle_is_never_left(tiny, tmp_path, monkeypatch, there):
-    def interrupted(course, lessons, target, step):
+    def interrupted(course, lessons, target, step, policy):
         (target / "half").write_text("x")
         raise KeyboardInterrupt
 
@@ -325,6 +454,6 @@ def test_half_a_bundle_is_never_left(tiny, tmp_path, monkeypatch, there):
     monkeypatch.setattr(release, "release", interrupted)
     assert tiny.climb("release", tmp_path / "new").code == 130
     assert sorted(os.listdir(tmp_path)) == before and not list(tmp_path.glob("new/*"))
-    monkeypatch.setattr(release, "release", lambda course, lessons, target, step: (target / "whole").write_text("x"))
+    monkeypatch.setattr(release, "release", lambda course, lessons, target, step, policy: (target / "whole").write_text("x"))
     done = tiny.climb("release", tmp_path / "new", "--lessons", "1")
     assert done.code == 0 and "Released 1 lesson (3 exercises)" in done.out and os.listdir(tmp_path / "new") == ["whole"]
