@@ -34,7 +34,8 @@ class PostRecipe:
     on_prompt: float = 0.2
     "Weight of a post's tokens beside its summary's."
     comparisons: int = 4000
-    epochs: int = 3
+    reward_batch: int = 16
+    epochs: int = 4
     reward_peak: float = 2e-3
 
 
@@ -70,14 +71,11 @@ def train_post_reward(
     model = reward_model(language_model, recipe.seed + 32)
     pairs = joined(tokenizer, posts.comparisons(recipe.comparisons, 1))
     rng = np.random.default_rng(recipe.seed + 33)
-    data = (
-        batch
-        for _ in range(recipe.epochs)
-        for batch in comparison_batches(pairs, recipe.batch, tokenizer.pad_token_id, rng)
-    )
-    steps = recipe.epochs * math.ceil(len(pairs) / recipe.batch)
+    batch, pad = recipe.reward_batch, tokenizer.pad_token_id
+    data = (some for _ in range(recipe.epochs) for some in comparison_batches(pairs, batch, pad, rng))
+    steps = recipe.epochs * math.ceil(len(pairs) / batch)
     plan = {"steps": steps, "peak": recipe.reward_peak, "warm_up": steps // 10}
-    return fit(model, data, lambda batch: comparison_loss(model, batch), **plan, name="post-reward", progress=progress)
+    return fit(model, data, lambda some: comparison_loss(model, some), **plan, name="post-reward", progress=progress)
 
 
 def build(progress: Progress, recipe: PostRecipe) -> Made:

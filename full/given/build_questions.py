@@ -53,7 +53,8 @@ class QuestionRecipe:
     "Weight of a source's tokens beside its answer's, for the language model."
     reward_questions: int = 2000
     "Questions with six preferences each, of which about a third are ties and teach nothing."
-    reward_epochs: int = 2
+    reward_batch: int = 16
+    reward_epochs: int = 1
     reward_peak: float = 2e-3
 
 
@@ -192,7 +193,7 @@ def train_question_reward(
     model = reward_model(language_model, recipe.seed + 24)
     pairs = joined(tokenizer, question_comparisons(questions, recipe.reward_questions, 1))
     rng = np.random.default_rng(recipe.seed + 25)
-    batch, pad = recipe.batch, tokenizer.pad_token_id
+    batch, pad = recipe.reward_batch, tokenizer.pad_token_id
     data = (some for _ in range(recipe.reward_epochs) for some in comparison_batches(pairs, batch, pad, rng))
     steps = recipe.reward_epochs * math.ceil(len(pairs) / batch)
     plan = {"steps": steps, "peak": recipe.reward_peak, "warm_up": steps // 10}

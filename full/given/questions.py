@@ -38,9 +38,9 @@ LEFT_OUT = {True: 0.7, False: 0.15}
 "P(an annotator leaves a fact out | its aspect is dull)."
 DROPPED = (0.1, 0.35, 0.6)
 "A prediction leaves each asked fact out with one of these probabilities, drawn once for the prediction."
-FALSE, REPEATED = 0.15, 0.25
+FALSE, REPEATED = 0.12, 0.2
 "P(a fact of a prediction has a false value), P(the prediction says one of its sentences twice)."
-OFF_TOPIC = (0, 0, 1, 2, 3)
+OFF_TOPIC = (0, 0, 0, 1, 2)
 "How many facts not asked for a prediction states, each number of these equally often."
 NOISE = 0.06
 "P(a preference is replaced by one of the other two)."
