@@ -179,7 +179,8 @@ def told(labels: Labels) -> list[str]:
     if decided:
         lines[0] += f"; the answer that stood first won {counts['first']} of {decided}"
     if labels.done:
-        lines.append(f"They are in {labels.path}. To learn from them: climb run reward-model data={labels.path}")
+        small = " batch_size=4" if decided < 60 else ""  # a batch of the preset would be more pairs than there are
+        lines.append(f"They are in {labels.path}. To learn from them: climb run reward-model data={labels.path}{small}")
     if labels.waiting and labels.done:
         lines.append("The same command goes on where you stopped.")
     return lines

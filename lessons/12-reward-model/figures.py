@@ -50,7 +50,7 @@ def example_numbers(chosen=1.2, rejected=0.4):
     }
 
 
-def padding_table(pads=(0, 1, 3)):
+def padding_table(pads=(0, 1, 2)):
     """Section 12.3: what a small GPT-2 with a head says of one text, by how it is padded and read: {way: scores}."""
     torch.manual_seed(2)
     transformer = film_words.gpt2().transformer

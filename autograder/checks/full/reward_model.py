@@ -666,7 +666,8 @@ class PairwiseLossInFloat32(LossOf):
 GOOD = {"chosen": np.array([0.5, 1.0]), "rejected": np.array([0.25, 2.0])}
 SPOILT = (("rejected", np.ones(3)), ("rejected", np.ones((2, 1))), ("chosen", np.ones((2, 2))), ("chosen", np.ones(0)))
 BROADCAST = edit(
-    "broadcast", "A tensor of shape (pairs, 1) went through, and torch stretches it to (pairs, pairs). Refuse shapes that differ.",
+    "broadcast", "A tensor of shape (pairs, 1) went through, and torch stretches it to (pairs, pairs). Refuse shapes "
+    "that differ.",
     {"        if tensor.shape != first.shape:": "        if len(tensor) != len(first):"},
 )  # fmt: skip
 
