@@ -84,7 +84,9 @@ def grade(
         batch = Batch(course, exercises, questions, out, seed, sandbox, jobs, suffix, as_json, **where)
         graded = batch.run(found, merge, rules)
         if pages and not shard and graded.results:
-            write_pages(out, course, rules)
+            page = write_pages(out, course, rules)
+            if not as_json:
+                print(f"The class at a glance, and from there each student: {page}")
     if whole.strangers:
         tell(f"not on the roster: {named(whole.strangers)} (graded all the same)")
     if graded.failures:

@@ -135,8 +135,8 @@ class Batch:
             self.console.print(escape(note), style="yellow")
 
 
-def write_pages(out: Path, course, rules) -> None:
-    """The pages of students and class."""
+def write_pages(out: Path, course: Course, rules: Policy | None) -> Path:
+    """The pages of students and class; the class's."""
     from autograder.reports.class_report import write_reports
 
-    write_reports(out, course, policy=rules)
+    return write_reports(out, course, policy=rules)

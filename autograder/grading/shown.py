@@ -40,17 +40,22 @@ class Watched:
 
 
 def progress_bar(console):
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
     from rich.text import Text
 
-    class Rate(ProgressColumn):
-        def render(self, task) -> Text:
-            speed = task.finished_speed or task.speed
-            return Text(f"{60 * speed:.0f}/min" if speed else "")
+    class Pace(ProgressColumn):
+        """The rate since the start, which bursts of finished work do not shake, and the time left at that rate."""
 
-    columns = TextColumn("{task.description:<30}", markup=False), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn()
+        def render(self, task) -> Text:
+            if not task.completed or not task.elapsed:
+                return Text("")
+            left = round((task.total - task.completed) * task.elapsed / task.completed)
+            return Text(f"{60 * task.completed / task.elapsed:.0f} a minute, {left // 60}:{left % 60:02} left")
+
+    columns = TextColumn("{task.description:<30}", markup=False), BarColumn(), MofNCompleteColumn(), Pace()
     # Left alone, standard output stays JSON while the bar is drawn on standard error.
-    return Progress(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
+    quiet = {"transient": True, "redirect_stdout": False, "redirect_stderr": False}
+    return Progress(*columns, console=console, get_time=lambda: time.monotonic(), **quiet)
 
 
 def show_changes(console, changes: dict, where: Path | None) -> None:
@@ -81,11 +86,13 @@ def show_summary(console, results: list[dict], kept: int, scores: Path) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    by_rules = any("policy" in result for result in results)
     table = Table(box=None, padding=(0, 2, 0, 0))
     for title, justify in (
         ("submission", "left"),
         ("points", "right"),
         ("of", "right"),
+        *[("final", "right")] * by_rules,
         ("passed", "right"),
         ("to look at", "left"),
     ):
@@ -98,6 +105,7 @@ def show_summary(console, results: list[dict], kept: int, scores: Path) -> None:
             escape(result["submission"]),
             f"{result['score']:g}",
             f"{result['max_score']:g}",
+            *([f"{result['policy']['score']:g}/{result['policy']['max_score']:g}"] if by_rules else []),
             f"{passed}/{len(rows)}",
             ", ".join(odd),
         )

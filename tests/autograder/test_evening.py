@@ -87,6 +87,7 @@ def test_rules_stand_beside_the_score_that_the_grader_found(tiny, grade, tmp_pat
         ("Ben B", "Y", "0", "6.0"),
     ]
     assert done.err == "" and rows[0]["score"] == "5.0"
+    assert [line.split()[3] for line in done.out.splitlines() if line[:4] in ("anna", "ben ")] == ["8/10", "6/10"]
 
 
 def test_changed_rules_regrade_nothing(tiny, grade, tmp_path):
@@ -321,6 +322,21 @@ def test_elsewhere_than_on_a_terminal_a_line_a_minute_says_how_far_and_how_long(
         "climb: 60 of 300 graded, 60 a minute, 4 min left",
         "climb: 120 of 300 graded, 60 a minute, 3 min left",
     ]
+
+
+def test_a_terminals_bar_says_the_pace_since_the_start(monkeypatch):
+    import io
+
+    from rich.console import Console as Rich
+
+    now, said = [0.0], io.StringIO()
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    with Watched(Rich(file=said, force_terminal=True, width=120), 100) as watched:
+        for at in (30.0, 30.1, 30.1):  # a burst
+            now[0] = at
+            watched.done("anna")
+        watched.bar.refresh()
+    assert "6 a minute, 16:13 left" in said.getvalue()
 
 
 # Parts
