@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -35,7 +36,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="submissions at a time")
     parser.add_argument("--pages", action="store_true", help="write the pages too")
     chosen = parser.parse_args()
-    print(f"{'students':>9}{'seconds':>10}{'each, ms':>10}{'again, s':>10}{'wrong':>7}   kills, checks run")
+    print(f"{'students':>9}{'seconds':>10}{'each, ms':>10}{'CPU, ms':>10}{'again, s':>10}{'wrong':>7}   kills, checks run")
     for size in chosen.sizes:
         with tempfile.TemporaryDirectory() as folder:
             one(Path(folder), size, chosen)
@@ -44,19 +45,19 @@ def main() -> None:
 def one(place: Path, size: int, chosen) -> None:
     made = generate(place / "class", size, seed=size)
     (place / "seed").write_text(SEED)
-    started, kills = time.perf_counter(), 0
+    started, kills, used = time.perf_counter(), 0, processor()
     if chosen.kill:
         for share in (0.3, 0.6):
             kills += killed_at(place, "out", int(share * size), chosen)
     grade(place, "out", chosen)
-    seconds = time.perf_counter() - started
+    seconds, used = time.perf_counter() - started, processor() - used
     wrong = compared(made, results(place / "out"))
     started = time.perf_counter()
     grade(place, "out", chosen)
     again = time.perf_counter() - started
     lines = [json.loads(line)["submission"] for line in (place / "out/journal.jsonl").read_text().splitlines()]
     repeated = len(lines) - len(set(lines))
-    figures = f"{size:>9}{seconds:>10.1f}{1000 * seconds / size:>10.0f}{again:>10.1f}{len(wrong):>7}"
+    figures = f"{size:>9}{seconds:>10.1f}{1000 * seconds / size:>10.0f}{1000 * used / size:>10.0f}{again:>10.1f}{len(wrong):>7}"
     print(f"{figures}   {kills} kills, {repeated} graded twice", flush=True)
     for line in wrong[:20]:
         print("   ", line)
@@ -64,6 +65,12 @@ def one(place: Path, size: int, chosen) -> None:
         grade(place, "second", chosen)
         same = grades(place / "out") == grades(place / "second")
         print(f"    once more, in another folder: {'identical grades' if same else 'DIFFERENT GRADES'}", flush=True)
+
+
+def processor() -> float:
+    """Seconds of computing by all processes that were waited for: what a busy machine does not stretch much."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def command(place: Path, out: str, chosen) -> list[str]:
