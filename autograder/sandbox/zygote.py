@@ -109,8 +109,17 @@ def preload(probes: list[str], libraries: list[str]) -> None:
         try:
             importlib.import_module(name)
         except Exception:
-            continue  # not installed, no module, or not to be imported here: the learner's file will say so itself
+            look_up(name)
     warm_up()
+
+
+def look_up(name: str) -> None:
+    """What a library loads only when it is asked for, as `transformers` does: `from transformers import Seq2SeqTrainer`."""
+    library, _, attribute = name.rpartition(".")
+    try:
+        getattr(importlib.import_module(library), attribute)
+    except Exception:
+        return  # not installed, no such thing, or not to be imported here: the learner's file will say so itself
 
 
 def warm_up() -> None:
