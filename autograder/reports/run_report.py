@@ -223,7 +223,7 @@ def named(name: str) -> tuple[str, str, str]:
     """(the measure, "before", "after" or "", what a person calls it) of a final figure."""
     base = next((name.removesuffix(end) for end in ("_before", "_after") if name.endswith(end)), name)
     when = name[len(base) + 1 :]
-    label = (FINALS | LAST).get(base, (base.replace("_", " ").capitalize(), ""))[0]
+    label = (FINALS | LAST)[base][0] if base in FINALS or base in LAST else curves.title_of(base)
     return base, when, f"{label} {when}".strip()
 
 
@@ -232,7 +232,9 @@ def finals(runs: list[Run]) -> list[dict[str, Any]]:
     figures = [flat(run.final) for run in runs]
     found = dict.fromkeys(name for table in figures for name, value in table.items() if value is not None)
     others = dict.fromkeys(base for base, _, _ in (named(name) for name, _ in found) if base not in FINALS and base not in LAST)
-    order, rows = [*FINALS, *others, *LAST], []
+    apart = [base for base in others if base.startswith(curves.APART)]
+    first, *rest = FINALS
+    order, rows = [first, *apart, *rest, *(base for base in others if base not in apart), *LAST], []
 
     def place(pair: tuple[str, str]) -> tuple[int, int]:
         base, when, _ = named(pair[0])

@@ -57,6 +57,8 @@ MEASURES = {
 SETTINGS = {"alpha": "reward units a nat", "kl_coef": "reward units a nat", "learning_rate": "", "grad_norm": "before clipping"}
 "Stand last; a setting that never changes is no picture, for the configuration says it."
 ALWAYS_LOG = {"tv"}
+APART = "reward_"
+"Begins the name of one of several rewards; these stand behind their sum."
 
 
 @dataclass
@@ -91,7 +93,11 @@ class Measure:
 
 
 def title_of(name: str) -> str:
-    return MEASURES[name][0] if name in MEASURES else name.replace("_", " ").strip().capitalize() or name
+    if name in MEASURES:
+        return MEASURES[name][0]
+    if name.startswith(APART) and name != APART:
+        return "Reward: " + name.removeprefix(APART).replace("_", " ")
+    return name.replace("_", " ").strip().capitalize() or name
 
 
 def measures(runs: list[Run]) -> list[Measure]:
@@ -101,7 +107,10 @@ def measures(runs: list[Run]) -> list[Measure]:
         for name, curve in _curves(number, run):
             found.setdefault(name, []).append(curve)
     found = {name: some for name, some in found.items() if name not in SETTINGS or any(np.ptp(c.values) != 0 for c in some)}
-    known = [*MEASURES, *(name for name in found if name not in MEASURES and name not in SETTINGS), *SETTINGS]
+    others = [name for name in found if name not in MEASURES and name not in SETTINGS]
+    apart = [name for name in others if name.startswith(APART)]
+    first, *rest = MEASURES
+    known = [first, *apart, *rest, *(name for name in others if name not in apart), *SETTINGS]
     units = {name: unit for name, (_, unit) in MEASURES.items()} | SETTINGS
     return [Measure(name, title_of(name), units.get(name, ""), found[name]) for name in known if name in found]
 

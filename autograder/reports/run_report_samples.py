@@ -192,7 +192,8 @@ def columns_among(samples: list[dict[str, Any]]) -> list[tuple[str, str]]:
     names = dict.fromkeys(name for sample in samples for name, value in sample.items() if number_like(value))
     known = dict(FIGURES)
     own = [name for name in names if name not in known and name not in NOT_FIGURES][:MOST_OTHERS]
-    found = [*FIGURES, *((name, name.replace("_", " ")) for name in own)]
+    first, *rest = FIGURES
+    found = [first, *((name, name.replace("reward_", "reward: ", 1).replace("_", " ")) for name in own), *rest]
     return [pair for pair in found if pair[0] in names]
 
 

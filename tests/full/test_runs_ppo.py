@@ -165,6 +165,21 @@ def test_mixed_precision_runs(tmp_path, shop):
     assert len(rows) == 2 and all(math.isfinite(row["loss"]) for row in rows)
 
 
+def test_a_report_shows_each_reward_apart(whole):
+    from autograder.reports import run_report
+    from autograder.reports.run_report_curves import measures
+    from autograder.reports.run_report_data import find_runs, read_runs
+
+    runs = read_runs(find_runs([str(whole["t5"][0])], None))
+    names = [measure.name for measure in measures(runs)]
+    assert names[:4] == ["reward", "reward_score", "reward_relevance", "reward_factuality"] and "approx_kl" in names
+    labels = [row["label"] for row in run_report.finals(runs)]
+    assert labels[:4] == ["Reward before", "Reward after", "Reward: score before", "Reward: score"]
+    page = run_report.page(runs, "a run")
+    for word in ("Reward: factuality", "reward: relevance", "Variance explained by the values", "Ratio of new to old policy"):
+        assert word in page, word
+
+
 # Rewards
 
 
