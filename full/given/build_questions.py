@@ -44,9 +44,10 @@ class QuestionRecipe:
     warm_up: int = 100
     kept: int = 2
     "Words of each sentence that are left to the denoiser."
-    sft_questions: int = 2400
-    sft_epochs: int = 3
-    sft_peak: float = 2e-3
+    sft_questions: int = 3600
+    sft_epochs: int = 4
+    sft_batch: int = 16
+    sft_peak: float = 3e-3
     lm_steps: int = 700
     lm_peak: float = 5e-3
     on_source: float = 0.2
@@ -147,8 +148,8 @@ def fine_tune_t5(
     drawn = questions.draw(recipe.sft_questions, 1)
     pairs = [(question.source, questions.demonstration(question, 1)) for question in drawn]
     rng = np.random.default_rng(recipe.seed + 21)
-    data = (batch for _ in range(recipe.sft_epochs) for batch in batches(pairs, tokenizer, recipe.batch, rng))
-    steps = recipe.sft_epochs * math.ceil(len(pairs) / recipe.batch)
+    data = (batch for _ in range(recipe.sft_epochs) for batch in batches(pairs, tokenizer, recipe.sft_batch, rng))
+    steps = recipe.sft_epochs * math.ceil(len(pairs) / recipe.sft_batch)
     plan = {"steps": steps, "peak": recipe.sft_peak, "warm_up": steps // 10}
     return fit(model, data, lambda batch: model(**batch).loss, **plan, name="question-t5-sft", progress=progress)
 

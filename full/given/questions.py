@@ -10,7 +10,7 @@
 
 A question asks three to five things about one subject: "When was Marlow founded, who founded it and what is it known for?" Its
 context holds those facts, one or two others of the subject, and two or three of another subject of the same kind, a sentence
-each. The complete answer states what was asked, in the order of the question, in the context's own words.
+each. The complete answer states what was asked, in the context's order and words.
 
 The scores, each in [0, 1]:
 
@@ -57,7 +57,7 @@ def world() -> QuestionWorld:
 
 @dataclass(frozen=True)
 class Question:
-    """A question with its context. passages: sentences, those of one subject together. facts: the asked ones, in order."""
+    """A question with its context. passages: sentences, those of one subject together. facts: places of the asked ones, rising."""
 
     id: str
     question: str
@@ -138,7 +138,7 @@ class QuestionWorld:
         passages = [text for _, text in own] + away if first else away + [text for _, text in own]
         start = 0 if first else len(away)
         place = {aspect.name: start + n for n, (aspect, _) in enumerate(own)}
-        facts = tuple(place[aspect.name] for aspect in order[:asked])
+        facts = tuple(sorted(place[aspect.name] for aspect in order[:asked]))
         answer = self.written([passages[n] for n in facts], topic)
         question = self._question(order[:asked], topic)
         return Question(name, question, capital(topic), capital(neighbour), tuple(passages), facts, answer)
@@ -169,11 +169,13 @@ class QuestionWorld:
         Where all would be left out, one is drawn that stays.
         """
         rng = np.random.default_rng([seed, *question.id.encode()])
-        _, aspects = self.language.asked(question.question)
-        kind = self.language.kind_of[question.title.lower()]
-        kept = [n for n, aspect in zip(question.facts, aspects) if rng.random() >= LEFT_OUT[kind.aspects[aspect].dull]]
+        kept = [n for n in question.facts if rng.random() >= LEFT_OUT[self._aspect(question, n).dull]]
         kept = kept or [question.facts[rng.integers(len(question.facts))]]
         return self.written([question.passages[n] for n in kept], question.title)
+
+    def _aspect(self, question: Question, passage: int) -> Aspect:
+        claim = self.language.claim(question.passages[passage], question.title)
+        return self.language.kinds[claim.kind].aspects[claim.aspect]
 
     def predictions(self, question: Question, seed: int) -> tuple[str, str, str, str]:
         """Four different answers of different quality.

@@ -72,7 +72,7 @@ def test_a_drawn_question_is_what_it_says():
         subject, aspects = world().language.asked(question.question)
         assert subject == question.title.lower() and len(set(aspects)) == len(aspects) == len(question.facts) in ASKED
         claims = [world().language.claim(text, question.title) for text in question.passages]
-        assert [claims[n].aspect for n in question.facts] == list(aspects)
+        assert sorted(claims[n].aspect for n in question.facts) == sorted(aspects) and list(question.facts) == sorted(question.facts)
         assert {claim.subject for claim in claims} == {question.title.lower(), question.neighbour.lower()}
         assert len({(claim.subject, claim.aspect) for claim in claims}) == len(claims)  # nothing is told twice
         own = {claim.aspect: claim.value for claim in claims if claim.subject == subject}
@@ -113,7 +113,7 @@ def test_demonstrations_leave_out_by_the_stated_rule():
         kind = world().language.kind_of[topic]
         said = [world().language.claim(answer[s.start : s.end], topic) for s in world().sentence_scores(question, answer)]
         held = [world().language.claim(question.passages[n], topic) for n in question.facts]
-        assert said and set(said) <= set(held) and sorted(said, key=held.index) == said  # in the order of the question
+        assert said and set(said) <= set(held) and sorted(said, key=held.index) == said  # in the order of the context
         if len(aspects) > 3:  # where nearly never all are left out, so that the rule of the last one does not show
             for claim in held:
                 dull = kind.aspects[claim.aspect].dull
