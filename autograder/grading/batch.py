@@ -26,6 +26,7 @@ from .kept import keep
 from .submissions import Submission
 
 RESULT = "result.json"
+JUDGES = ("examine", "grade", "oracle", "workspace")  # what of this folder decides a verdict; rosters, tables and runs do not
 ADDED = ("student", "policy")  # what a roster and a course's rules say beside a result: they may change without a regrading
 
 
@@ -166,7 +167,7 @@ def checks_hash(course: Course, exercises: list[Exercise], questions: Sequence[L
         "autograder/questions/*.py",
         "autograder/checks/*.py",
         "autograder/probes/*.py",
-        "autograder/grading/*.py",
+        *(f"autograder/grading/{name}.py" for name in JUDGES),
         "autograder/sandbox/*.py",
         "toy/given/*.py",
         *(["full/given/*.py"] if any(lesson.track == "full" for lesson in asked) else []),
