@@ -1,5 +1,4 @@
-"""The models of the question world, made from nothing: a T5 that restores texts, the same after fine-tuning, a language model
-and a reward model.
+"""The models of the question world, made from nothing: a T5 that restores texts, the same after fine-tuning, and a reward model.
 
 The T5 is pretrained by denoising: it reads a context and sentences on its subject of which a few words are left, and writes the
 sentences. So it learns to find in the context what it is to say, and knows no question yet.
@@ -18,14 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from .build_fitting import Made, Progress, fit, padded
-from .build_gpt2 import comparison_batches, comparison_loss, encoded, gpt2, joined, language_batches, language_loss, reward_model
+from .build_gpt2 import comparison_batches, comparison_loss, gpt2, joined, reward_model
 from .questions import PAIRS, Question, QuestionWorld
 from .word_tokenizer import MASK, word_tokenizer
 
 RESTORE = "restore:"
 POSITIONS = 128
 "Tokens of a source at most; the longest has some ten fewer."
-LM_POSITIONS = 192
+REWARD_POSITIONS = 192
 "Tokens of a source with an answer at most."
 
 
@@ -48,10 +47,6 @@ class QuestionRecipe:
     sft_epochs: int = 4
     sft_batch: int = 16
     sft_peak: float = 3e-3
-    lm_steps: int = 700
-    lm_peak: float = 5e-3
-    on_source: float = 0.2
-    "Weight of a source's tokens beside its answer's, for the language model."
     reward_questions: int = 2000
     "Questions with six preferences each, of which about a third are ties and teach nothing."
     reward_batch: int = 16
@@ -62,7 +57,7 @@ class QuestionRecipe:
 def question_tokenizer(questions: QuestionWorld, padding_side: str = "right", ends: bool = True) -> Any:
     """The question world's words. ends: with an `<eos>` at the end, for a T5."""
     words = [*questions.vocabulary, RESTORE]
-    positions = POSITIONS if ends else LM_POSITIONS
+    positions = POSITIONS if ends else REWARD_POSITIONS
     return word_tokenizer(words, padding_side=padding_side, positions=positions, ends=ends, also=(MASK,))
 
 
@@ -154,22 +149,6 @@ def fine_tune_t5(
     return fit(model, data, lambda batch: model(**batch).loss, **plan, name="question-t5-sft", progress=progress)
 
 
-def train_question_lm(questions: QuestionWorld, recipe: QuestionRecipe, tokenizer: Any, progress: Progress) -> nn.Module:
-    """A GPT-2 that has read sources with their complete answers: what the reward model begins as."""
-    sizes = {"width": recipe.width, "layers": recipe.layers, "heads": recipe.heads, "positions": LM_POSITIONS}
-    model = gpt2(tokenizer, **sizes, seed=recipe.seed + 22)
-    rng = np.random.default_rng(recipe.seed + 23)
-
-    def fresh() -> Iterator[tuple[Tensor, Tensor]]:
-        for turn in itertools.count():
-            drawn = questions.draw(25 * recipe.batch, 30_000 + 100 * recipe.seed + turn)
-            rows = encoded(tokenizer, [q.source for q in drawn], [q.answer for q in drawn])
-            yield from language_batches(rows, recipe.batch, tokenizer.pad_token_id, recipe.on_source, rng)
-
-    plan = {"steps": recipe.lm_steps, "peak": recipe.lm_peak, "warm_up": recipe.warm_up}
-    return fit(model, fresh(), lambda batch: language_loss(model, batch), **plan, name="question-lm", progress=progress)
-
-
 def question_comparisons(questions: QuestionWorld, count: int, seed: int) -> list[dict[str, str]]:
     """The preferences of `count` questions that are no ties: {"prompt", "chosen", "rejected"}."""
     found = []
@@ -187,11 +166,10 @@ def question_comparisons(questions: QuestionWorld, count: int, seed: int) -> lis
     return found
 
 
-def train_question_reward(
-    questions: QuestionWorld, recipe: QuestionRecipe, language_model: nn.Module, tokenizer: Any, progress: Progress
-) -> nn.Module:
-    """A reward model of completeness that begins as the language model and has seen preferences."""
-    model = reward_model(language_model, recipe.seed + 24)
+def train_question_reward(questions: QuestionWorld, recipe: QuestionRecipe, tokenizer: Any, progress: Progress) -> nn.Module:
+    """A reward model of completeness that begins with random weights and has seen preferences."""
+    sizes = {"width": recipe.width, "layers": recipe.layers, "heads": recipe.heads, "positions": REWARD_POSITIONS}
+    model = reward_model(gpt2(tokenizer, **sizes, seed=recipe.seed + 22), recipe.seed + 24)
     pairs = joined(tokenizer, question_comparisons(questions, recipe.reward_questions, 1))
     rng = np.random.default_rng(recipe.seed + 25)
     batch, pad = recipe.reward_batch, tokenizer.pad_token_id
@@ -202,33 +180,28 @@ def train_question_reward(
 
 
 def build(progress: Progress, recipe: QuestionRecipe) -> Made:
-    """All four, with their figures."""
+    """All three, with their figures."""
     from . import small_figures as measured
     from .questions import world
 
     questions = world()
     t5_tokenizer = question_tokenizer(questions)
-    left, right = (question_tokenizer(questions, side, ends=False) for side in ("left", "right"))
+    plain = question_tokenizer(questions, ends=False)
     pretrained = pretrain_t5(questions, recipe, t5_tokenizer, progress)
     tuned = fine_tune_t5(questions, recipe, pretrained, t5_tokenizer, progress)
-    lm = train_question_lm(questions, recipe, left, progress)
-    reward = train_question_reward(questions, recipe, lm, right, progress)
-    progress("question figures", 0, 4, "the T5 before fine-tuning")
+    reward = train_question_reward(questions, recipe, plain, progress)
+    progress("question figures", 0, 3, "the T5 before fine-tuning")
     before = measured.measure_t5(pretrained, t5_tokenizer, questions)
     before |= measured.measure_denoising(pretrained, t5_tokenizer, questions, recipe.kept)
-    progress("question figures", 1, 4, "and after it")
+    progress("question figures", 1, 3, "and after it")
     after = measured.measure_t5(tuned, t5_tokenizer, questions)
-    progress("question figures", 2, 4, "the language model")
-    drawn = questions.draw(300, measured.FRESH)
-    of_lm = measured.measure_language_model(lm, left, [q.source for q in drawn], [q.answer for q in drawn])
-    progress("question figures", 3, 4, "the reward model beside the exact scores")
-    of_reward = measured.measure_question_reward(reward, right, questions)
-    progress("question figures", 4, 4, "done")
-    figures = {"question-t5": before, "question-t5-sft": after, "question-lm": of_lm, "question-reward": of_reward}
+    progress("question figures", 2, 3, "the reward model beside the exact scores")
+    of_reward = measured.measure_question_reward(reward, plain, questions)
+    progress("question figures", 3, 3, "done")
+    figures = {"question-t5": before, "question-t5-sft": after, "question-reward": of_reward}
     models = {
         "question-t5": (pretrained, t5_tokenizer),
         "question-t5-sft": (tuned, t5_tokenizer),
-        "question-lm": (lm, left),
-        "question-reward": (reward, right),
+        "question-reward": (reward, plain),
     }
     return models, figures | {"question-recipe": asdict(recipe)}

@@ -1,5 +1,5 @@
-"""The built-in models, made from nothing. Those of the reviews are made here: a language model, and a sentiment classifier that has
-seen few labels; see build_questions.py and build_posts.py for the others.
+"""The built-in models, made from nothing. Those of the reviews are made here: a language model, and a sentiment classifier that
+has seen few labels; see build_questions.py and build_posts.py for the others.
 
     figures = build(Path("out"), progress)      # out/review-lm, out/question-t5, ...: ordinary Hugging Face directories
 

@@ -328,7 +328,7 @@ def _hub(source: str, split: str, limit: int, field: str) -> Iterator[dict[str, 
         if isinstance(error, ValueError) and "split" in str(error):
             raise InputProblem(f"{field}={source}: {' '.join(str(error).split())[:160]}") from None
         raise InputProblem(
-            f"{field}={source}: neither built-in ({', '.join(WORLDS)}) nor a file or folder here, and the hub did not give it (no network, or no"
-            f" such name). Download it elsewhere and give its file or folder: {field}=/path/to/it"
+            f"{field}={source}: neither built-in ({', '.join(WORLDS)}) nor a file or folder here, and the hub did not give it (no"
+            f" network, or no such name). Download it elsewhere and give its file or folder: {field}=/path/to/it"
         ) from None
     yield from _first(rows, limit)

@@ -57,7 +57,7 @@ def world() -> QuestionWorld:
 
 @dataclass(frozen=True)
 class Question:
-    """A question with its context. passages: sentences, those of one subject together. facts: places of the asked ones, rising."""
+    """A question with its context. passages: sentences, those of one subject together. facts: the asked ones' places."""
 
     id: str
     question: str

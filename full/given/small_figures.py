@@ -66,10 +66,10 @@ def rouge_l(texts: Sequence[str], references: Sequence[str]) -> np.ndarray:
     return np.array([scorer.score(reference, text)["rougeL"].fmeasure for text, reference in zip(texts, references)])
 
 
-def measure_t5(model: nn.Module, tokenizer: Any, questions: QuestionWorld, count: int = 300) -> dict[str, Any]:
+def measure_t5(model: nn.Module, tokenizer: Any, questions: QuestionWorld, count: int = 300, seed: int = FRESH) -> dict[str, Any]:
     """ROUGE-L beside annotators' demonstrations and beside complete answers, and the exact scores of sampled answers."""
-    drawn = questions.draw(count, FRESH)
-    demonstrations = [questions.demonstration(question, FRESH) for question in drawn]
+    drawn = questions.draw(count, seed)
+    demonstrations = [questions.demonstration(question, seed) for question in drawn]
     sources = [question.source for question in drawn]
     greedy, _ = written(model, tokenizer, sources, 64, temperature=0.0)
     sampled, ended = written(model, tokenizer, sources, 64)
@@ -125,20 +125,24 @@ def measure_reward(model: nn.Module, tokenizer: Any, rows: Sequence[dict[str, st
     }
 
 
-def measure_question_reward(model: nn.Module, tokenizer: Any, questions: QuestionWorld, count: int = 250) -> dict[str, Any]:
+def measure_question_reward(
+    model: nn.Module, tokenizer: Any, questions: QuestionWorld, count: int = 250, seed: int = FRESH
+) -> dict[str, Any]:
     """As `measure_reward`; and how scores go with the exact completeness, within a question."""
-    figures = measure_reward(model, tokenizer, question_comparisons(questions, count, FRESH))
-    drawn = questions.draw(count, FRESH)
-    answers = [text for question in drawn for text in questions.predictions(question, FRESH)]
+    figures = measure_reward(model, tokenizer, question_comparisons(questions, count, seed))
+    drawn = questions.draw(count, seed)
+    answers = [text for question in drawn for text in questions.predictions(question, seed)]
     four = [question for question in drawn for _ in range(4)]
     scores = scored(model, tokenizer, [question.source for question in four], answers).reshape(-1, 4)
     exact = questions.scores(four, answers).completeness.reshape(-1, 4)
     return figures | {"questions": count, "correlation": within(scores, exact)}
 
 
-def measure_post_reward(model: nn.Module, tokenizer: Any, posts: PostWorld, count: int = 1000) -> dict[str, Any]:
+def measure_post_reward(
+    model: nn.Module, tokenizer: Any, posts: PostWorld, count: int = 1000, seed: int = FRESH
+) -> dict[str, Any]:
     """As `measure_reward`; and how differences of scores go with those of the gold score."""
-    rows = posts.comparisons(count, FRESH)
+    rows = posts.comparisons(count, seed)
     prompts = [row["prompt"] for row in rows]
     both = [[row[side] for row in rows] for side in ("chosen", "rejected")]
     scores = np.stack([scored(model, tokenizer, prompts, texts) for texts in both], axis=1)
@@ -152,9 +156,9 @@ def within(scores: np.ndarray, exact: np.ndarray) -> float:
     return float(np.corrcoef(table[0].ravel(), table[1].ravel())[0, 1])
 
 
-def measure_post_lm(model: nn.Module, tokenizer: Any, posts: PostWorld, count: int = 400) -> dict[str, Any]:
+def measure_post_lm(model: nn.Module, tokenizer: Any, posts: PostWorld, count: int = 400, seed: int = FRESH) -> dict[str, Any]:
     """Gold score of sampled and of greedy summaries, beside the authors' own."""
-    drawn = posts.draw(count, FRESH)
+    drawn = posts.draw(count, seed)
     prompts = [post.prompt for post in drawn]
     sampled, ended = written(model, tokenizer, prompts, 32)
     greedy, _ = written(model, tokenizer, prompts, 32, temperature=0.0)
@@ -176,8 +180,6 @@ def told_questions(figures: dict[str, Any]) -> list[str]:
         f"question-t5-sft: ROUGE-L {stated(after['rouge_l'])} beside demonstrations of fresh questions; sampled answers have "
         f"completeness {stated(after['completeness'])}, relevance {stated(after['relevance'])}, factuality "
         f"{stated(after['factuality'])}; demonstrations {stated(after['demonstrated_completeness'])} complete.",
-        f"question-lm: {figures['question-lm']['parameters']:,} parameters; {stated(figures['question-lm']['cross_entropy'])} nats "
-        "a token of complete answers.",
         f"question-reward: accuracy {stated(reward['accuracy'])} and log loss {stated(reward['log_loss'])} on {reward['pairs']} "
         f"fresh preferences (the longer answer: {stated(reward['longer_is_better'])}); correlation {reward['correlation']:.2f} "
         "with the exact completeness.",
@@ -190,7 +192,7 @@ def told_posts(figures: dict[str, Any]) -> list[str]:
     return [
         f"post-lm: {lm['parameters']:,} parameters; sampled summaries have gold score {stated(lm['gold'])}, greedy ones "
         f"{stated(lm['greedy_gold'])}, the authors' {stated(lm['authors_gold'])}.",
-        f"post-reward: accuracy {stated(reward['accuracy'])} and log loss {stated(reward['log_loss'])} on {reward['pairs']} fresh "
-        f"comparisons (the longer summary: {stated(reward['longer_is_better'])}); correlation {reward['correlation']:.2f} with the "
-        "gold score.",
+        f"post-reward: accuracy {stated(reward['accuracy'])} and log loss {stated(reward['log_loss'])} on {reward['pairs']} "
+        f"fresh comparisons (the longer summary: {stated(reward['longer_is_better'])}); correlation {reward['correlation']:.2f} "
+        "with the gold score.",
     ]

@@ -8,7 +8,9 @@ PAD, EOS, UNK, MASK = "<pad>", "<eos>", "<unk>", "<mask>"
 SIGNS = (".", ",", "?")
 
 
-def word_tokenizer(words: Sequence[str], *, padding_side: str, positions: int, ends: bool = False, also: Sequence[str] = ()) -> Any:
+def word_tokenizer(
+    words: Sequence[str], *, padding_side: str, positions: int, ends: bool = False, also: Sequence[str] = ()
+) -> Any:
     """A Hugging Face tokenizer of words and signs; what it encodes it decodes to the same text.
 
     ends: whether a text gets an `<eos>` at its end, as T5's tokenizers do. also: special tokens after the first three.

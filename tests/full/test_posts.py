@@ -8,8 +8,8 @@ import pytest
 from full.given.posts import FALSE, LEFT_OUT, SHARPNESS, SLOTS, summary_of, world
 
 POST = (
-    "I will keep it short. Last week my aunt washed my clock without asking. Now it is full of water. My uncle would say nothing at"
-    " once. Should I send a bill?"
+    "I will keep it short. Last week my aunt washed my clock without asking. Now it is full of water. My uncle would say nothing"
+    " at once. Should I send a bill?"
 )
 
 CASES = [  # summary, gold score times six

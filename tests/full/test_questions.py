@@ -1,4 +1,4 @@
-"""The question world: what is drawn is what was meant, and the scores are those of the rules, worked out by hand and by counting."""
+"""The question world: what is drawn is what was meant, and the scores are those of the rules, by hand and by counting."""
 
 from __future__ import annotations
 
@@ -72,7 +72,8 @@ def test_a_drawn_question_is_what_it_says():
         subject, aspects = world().language.asked(question.question)
         assert subject == question.title.lower() and len(set(aspects)) == len(aspects) == len(question.facts) in ASKED
         claims = [world().language.claim(text, question.title) for text in question.passages]
-        assert sorted(claims[n].aspect for n in question.facts) == sorted(aspects) and list(question.facts) == sorted(question.facts)
+        assert sorted(claims[n].aspect for n in question.facts) == sorted(aspects)
+        assert list(question.facts) == sorted(question.facts)
         assert {claim.subject for claim in claims} == {question.title.lower(), question.neighbour.lower()}
         assert len({(claim.subject, claim.aspect) for claim in claims}) == len(claims)  # nothing is told twice
         own = {claim.aspect: claim.value for claim in claims if claim.subject == subject}
@@ -152,7 +153,7 @@ def test_rows_have_the_columns_of_qa_feedback_and_can_be_scored_by_their_text():
     assert source_of(row["question"], row["passages"]) == row["source"] and row["gold"] == row["answer"]
     question = world().draw(1, seed=10)[0]
     assert isinstance(question, Question) and question.source == row["source"] and question.id == row["id"]
-    by_text, by_question = world().scores([row["source"]], [row["demonstration"]]), world().scores([question], [row["demonstration"]])
+    by_text, by_question = (world().scores([asked], [row["demonstration"]]) for asked in (row["source"], question))
     assert by_text.completeness == by_question.completeness
 
 
@@ -198,7 +199,7 @@ def test_every_sentence_can_be_read_in_one_way_only():
 
 
 def test_the_tokenizer_gives_every_text_back():
-    from full.given.build_questions import LM_POSITIONS, POSITIONS, question_tokenizer
+    from full.given.build_questions import POSITIONS, REWARD_POSITIONS, question_tokenizer
 
     tokenizer, plain = question_tokenizer(world()), question_tokenizer(world(), "left", ends=False)
     rows = world().rows(60, seed=11)
@@ -211,5 +212,5 @@ def test_the_tokenizer_gives_every_text_back():
     assert tokenizer.batch_decode(ids, skip_special_tokens=True) == texts
     longest = max(map(len, ids[: len(sources)]))
     assert longest <= POSITIONS
-    assert longest + max(map(len, ids[len(sources) : len(sources) + len(predictions)])) < LM_POSITIONS
+    assert longest + max(map(len, ids[len(sources) : len(sources) + len(predictions)])) < REWARD_POSITIONS
     assert tokenizer.pad_token_id != tokenizer.eos_token_id
