@@ -24,7 +24,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from full.given.loop import Loop
-from full.given.scoring import chosen_log_probs
+from full.given.scoring import chosen_log_probs, logits_where
 from full.given.settings import DPO_LOSSES, DPOConfig, require_one_of
 from full.given.text import Pairs
 from toy.given.ppo import require_not_negative, require_positive, require_same_shape
@@ -66,7 +66,7 @@ def pair_log_probs(model: nn.Module, pairs: Pairs, average: bool = False) -> Flo
 
     model: a Hugging Face causal language model; `model(input_ids=..., attention_mask=..., logits_to_keep=k).logits` are those of
     the last k columns alone. The columns inside every row's prompt need no logits: with the shortest prompt of n tokens the
-    first logits that count stand at its last token, column n - 1.
+    first logits that count stand at its last token, column n - 1. Nor does padding: `logits_where` makes none but those asked for.
     """
     raise NotImplementedError("lesson 11: pair_log_probs")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from .rollout import warped
@@ -16,6 +16,32 @@ def chosen_log_probs(logits: Float[Tensor, "... vocabulary"], tokens: Int[Tensor
     if flat.dtype in (torch.bfloat16, torch.float16):  # a sum over the vocabulary needs more digits than these have
         flat = flat.float()
     return -nn.functional.cross_entropy(flat, tokens.reshape(-1), reduction="none").view(tokens.shape)
+
+
+PLAIN_HEADS = ("gpt2", "llama", "mistral", "qwen2", "qwen3")
+"Architectures (`config.model_type`) whose logits are their last hidden state times a matrix, and nothing else."
+
+
+def logits_where(
+    model: nn.Module,
+    input_ids: Int[Tensor, "batch length"],
+    attention_mask: Int[Tensor, "batch length"],
+    wanted: Bool[Tensor, "batch length"],
+) -> Float[Tensor, "places vocabulary"]:
+    """A causal language model's logits at the wanted places alone, row by row: of prompts and padding none are made.
+
+    They are the same numbers as `model(...).logits[wanted]`, which makes all of them first: with 50,000 words most of the memory,
+    and at small sizes most of the time. A model that does more to its logits, or whose `forward` somebody has wrapped (for several
+    processes, for mixed precision), is asked for the columns from the first wanted one on.
+    Padding stands on the right.
+    """
+    inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "use_cache": False}
+    kind = getattr(getattr(model, "config", None), "model_type", None)
+    if kind in PLAIN_HEADS and not hasattr(model, "_original_forward"):  # accelerate keeps the unwrapped one under that name
+        return model.get_output_embeddings()(model.base_model(**inputs).last_hidden_state[wanted])  # (N, V)
+    columns = wanted.any(dim=0).nonzero()
+    first = int(columns[0]) if len(columns) else wanted.shape[1] - 1
+    return model(**inputs, logits_to_keep=wanted.shape[1] - first).logits[wanted[:, first:]]
 
 
 def completion_logits(policy: nn.Module, rollout: Rollout) -> Float[Tensor, "batch time vocabulary"]:

@@ -24,7 +24,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from full.given.loop import Loop
-from full.given.scoring import chosen_log_probs
+from full.given.scoring import chosen_log_probs, logits_where
 from full.given.settings import DPO_LOSSES, DPOConfig, require_one_of
 from full.given.text import Pairs
 from toy.given.ppo import require_not_negative, require_positive, require_same_shape
@@ -75,16 +75,17 @@ def pair_log_probs(model: nn.Module, pairs: Pairs, average: bool = False) -> Flo
 
     model: a Hugging Face causal language model; `model(input_ids=..., attention_mask=..., logits_to_keep=k).logits` are those of
     the last k columns alone. The columns inside every row's prompt need no logits: with the shortest prompt of n tokens the
-    first logits that count stand at its last token, column n - 1.
+    first logits that count stand at its last token, column n - 1. Nor does padding: `logits_where` makes none but those asked for.
     """
     # BEGIN SOLUTION
-    labels = completion_labels(pairs.tokens, pairs.attention_mask, pairs.prompt_lengths)
-    first = max(int(pairs.prompt_lengths.min()) - 1, 0)  # nothing before this column is asked for
-    keep = pairs.tokens.shape[1] - first
-    logits = model(
-        input_ids=pairs.tokens, attention_mask=pairs.attention_mask, use_cache=False, logits_to_keep=keep
-    ).logits  # (2B, keep, V)
-    return sequence_log_probs(logits, labels[:, first:], average)
+    labels = completion_labels(pairs.tokens, pairs.attention_mask, pairs.prompt_lengths)[:, 1:]
+    scored = labels != IGNORED  # (2B, L - 1), at the place whose logits score the token
+    logits = logits_where(model, pairs.tokens[:, :-1], pairs.attention_mask[:, :-1], scored)  # (N, V), the N scored tokens
+    picked = chosen_log_probs(logits, labels[scored])
+    log_probs = picked.new_zeros(scored.shape).masked_scatter(scored, picked).sum(dim=1)  # (2B,)
+    if average:
+        log_probs = log_probs / scored.sum(1).clamp(min=1)
+    return log_probs
     # END SOLUTION
 
 

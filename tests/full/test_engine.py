@@ -9,7 +9,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from full.given.rollout import drawn, rollout, warped
-from full.given.scoring import chosen_log_probs, completion_log_probs
+from full.given.scoring import chosen_log_probs, completion_log_probs, logits_where
 from full.given.text import Pairs, Prompts, Rollout, position_ids
 
 EOS, PAD, VOCABULARY = 1, 0, 7
@@ -117,6 +117,26 @@ def test_chosen_log_probs_are_those_of_the_log_softmax_with_their_gradient():
     (found,) = torch.autograd.grad((scored * weights).sum(), logits)
     (expected,) = torch.autograd.grad((plain * some * weights).sum(), logits)
     assert torch.allclose(scored, plain * some, atol=1e-12) and torch.allclose(found, expected, atol=1e-12)  # -100 scores nothing
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_logits_at_some_places_are_those_of_all_places_with_their_gradient(wrapped):
+    policy = model()
+    tokens = torch.randint(0, VOCABULARY, (3, 7))
+    mask = (torch.arange(7) < torch.tensor([[7], [4], [5]])).long()
+    wanted = mask.bool() & (torch.arange(7) >= torch.tensor([[3], [2], [2]]))
+    weights = torch.randn(int(wanted.sum()), VOCABULARY, dtype=torch.float64)
+    leaves = list(policy.parameters())
+    plain = policy(input_ids=tokens, attention_mask=mask).logits[wanted]
+    expected = torch.autograd.grad((plain * weights).sum(), leaves)
+    if wrapped:  # as accelerate does for mixed precision: `forward` is another, and has to be called
+        policy._original_forward, inner, calls = policy.forward, policy.forward, []
+        policy.forward = lambda *arguments, **named: calls.append(named["logits_to_keep"]) or inner(*arguments, **named)
+    found = logits_where(policy, tokens, mask, wanted)
+    assert torch.allclose(found, plain, atol=1e-12)  # float64; the same sums in another order
+    for mine, theirs in zip(torch.autograd.grad((found * weights).sum(), leaves), expected):
+        assert torch.allclose(mine, theirs, atol=1e-12)
+    assert not wrapped or calls == [5]  # columns 2 to 6
 
 
 def test_a_uniform_number_gives_the_token_whose_share_holds_it():

@@ -24,11 +24,10 @@ SHIFT = "labels = F.pad(labels[:, 1:], (0, 1), value=IGNORED)  # moved, not the 
 PICKED = "chosen_log_probs(logits, labels)"
 GATHERED = ".gather(-1, labels.clamp(min=0).unsqueeze(-1)).squeeze(-1).masked_fill(~scored, 0.0)"
 AVERAGED = "return log_probs / scored.sum(dim=1).clamp(min=1) if average else log_probs"
-FIRST = "first = max(int(pairs.prompt_lengths.min()) - 1, 0)  # nothing before this column is asked for"
-FORWARD = """    logits = model(
-        input_ids=pairs.tokens, attention_mask=pairs.attention_mask, use_cache=False, logits_to_keep=keep
-    ).logits  # (2B, keep, V)
-    return sequence_log_probs(logits, labels[:, first:], average)"""
+LABELLED = "completion_labels(pairs.tokens, pairs.attention_mask, pairs.prompt_lengths)[:, 1:]"
+WHERE = "logits = logits_where(model, pairs.tokens[:, :-1], pairs.attention_mask[:, :-1], scored)  # (N, V), the N scored tokens"
+ROWS = "log_probs = picked.new_zeros(scored.shape).masked_scatter(scored, picked).sum(dim=1)  # (2B,)"
+OF_PAIRS = ROWS + "\n    if average:\n        log_probs = log_probs / scored.sum(1).clamp(min=1)"
 STORED = """    if not average:
         return pairs.ref_log_probs.detach()"""
 MEANS = "return pairs.ref_log_probs.detach() / (labels[:, 1:] != IGNORED).sum(dim=1).clamp(min=1)"
@@ -254,7 +253,7 @@ class BothByOnePass(Check):
         for shapes, length, vocabulary, average in (
             ([(1, 3), (1, 2)], 3, 4, False),
             ([(2, 5), (3, 6), (2, 6), (3, 4)], 6, 5, False),
-            ([(3, 7), (4, 6), (3, 5), (4, 7)], 7, 5, True),
+            ([(3, 7), (4, 6), (3, 4), (4, 7)], 7, 5, True),
             ([(0, 3), (1, 4), (0, 4), (1, 2)], 4, 5, False),
         ):
             yield {"policy": tables(rng, vocabulary, length + 1), "batch": rows_of(rng, shapes, length, vocabulary),
@@ -277,32 +276,28 @@ class BothByOnePass(Check):
     mistakes = [
         edit("two-passes", "Chosen and rejected rows go through the model one after the other. One pass over all rows of the "
              "batch gives the same numbers in less time.",
-             {FORWARD: "    logits = torch.cat([model(input_ids=part, logits_to_keep=keep).logits for part in "
-                  "pairs.tokens.chunk(2)])\n"
-                       "    return sequence_log_probs(logits, labels[:, first:], average)"}),
+             {WHERE: "logits = torch.cat([logits_where(model, *part) for part in zip(pairs.tokens[:, :-1].chunk(2), "
+                     "pairs.attention_mask[:, :-1].chunk(2), scored.chunk(2))])"}),
         edit("all-logits", "Logits are made for every column. Those inside every row's prompt are not needed, and with a "
-             "vocabulary of 50,000 they are most of the memory: pass `logits_to_keep`.", {FIRST: "first = 0"}),
+             "vocabulary of 50,000 they are most of the memory: pass `logits_to_keep`.",
+             {WHERE: "logits = model(input_ids=pairs.tokens, attention_mask=pairs.attention_mask).logits[:, :-1][scored]"}),
         edit("longest-prompt", "You begin at the longest prompt's end. A row with a shorter prompt loses its first tokens.",
-             {"pairs.prompt_lengths.min()": "pairs.prompt_lengths.max()"}),
+             {WHERE: "scored = scored & (torch.arange(scored.shape[1]) >= pairs.prompt_lengths.max() - 1)\n    " + WHERE}),
         edit("dropped-token", "The first logits kept are those *at* the first completion token. It is the column before, the "
              "prompt's last, that scores it.",
-             {FIRST: "first = int(pairs.prompt_lengths.min())"}),
-        edit("misaligned", "Logits of the last columns are paired with labels of the first columns.",
-             {"labels[:, first:]": "labels[:, :keep]"}),
+             {WHERE: "scored = scored & (torch.arange(scored.shape[1]) >= pairs.prompt_lengths.min())\n    " + WHERE}),
+        edit("misaligned", "The logits stand one column behind the tokens they are paired with: each token is scored by the logits "
+             "of the place before the one that predicts it.",
+             {WHERE: "logits = logits_where(model, pairs.tokens[:, :-1].roll(1, 1), pairs.attention_mask[:, :-1], scored)"}),
         edit("dpo-swapped", "The rejected rows come first in your answer. The order is that of `pairs`: chosen, then rejected.",
-             {"    return sequence_log_probs(logits, labels[:, first:], average)":
-              "    return sequence_log_probs(logits, labels[:, first:], average).roll(len(pairs))"}),
+             {OF_PAIRS: OF_PAIRS.replace("sum(dim=1)  # (2B,)", "sum(dim=1).roll(len(pairs))")}),
         edit("dpo-mean", "You return means over tokens. Asked for are sums, unless `average` says otherwise.",
-             {"    return sequence_log_probs(logits, labels[:, first:], average)":
-              "    return sequence_log_probs(logits, labels[:, first:], True)"}),
-        edit("average-ignored", "`average` has no effect.",
-             {"    return sequence_log_probs(logits, labels[:, first:], average)":
-              "    return sequence_log_probs(logits, labels[:, first:])"}),
+             {OF_PAIRS: OF_PAIRS.replace("if average:", "if True:")}),
+        edit("average-ignored", "`average` has no effect.", {OF_PAIRS: ROWS}),
         edit("prompt-in-loss", "Prompt tokens are scored too: the labels do not leave them out.",
-             {"completion_labels(pairs.tokens, pairs.attention_mask, pairs.prompt_lengths)\n    first":
-              "completion_labels(pairs.tokens, pairs.attention_mask, 0 * pairs.prompt_lengths)\n    first"}),
+             {LABELLED: LABELLED.replace("pairs.prompt_lengths", "0 * pairs.prompt_lengths")}),
         edit("cut-graph", "No gradient reaches the model. `no_grad` is for the reference alone.",
-             {FORWARD: FORWARD.replace(").logits  #", ").logits.detach()  #")}),
+             {"picked = chosen_log_probs(logits, labels[scored])": "picked = chosen_log_probs(logits, labels[scored]).detach()"}),
     ]  # fmt: skip
 
 

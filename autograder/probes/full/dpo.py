@@ -174,6 +174,8 @@ class PlacedBigrams(nn.Module):
         return self.words.device
 
     def forward(self, input_ids, attention_mask=None, position_ids=None, logits_to_keep=0, **_):
+        if attention_mask is not None and attention_mask.shape != input_ids.shape:
+            raise ValueError(f"attention_mask of shape {tuple(attention_mask.shape)} for tokens of shape {tuple(input_ids.shape)}")
         if position_ids is None:
             position_ids = torch.arange(input_ids.shape[1]).expand(input_ids.shape)
         logits = self.words[input_ids] + self.places[position_ids]
