@@ -3,10 +3,10 @@
     python tests/bench/bench_runs.py                       4 layers, 128 wide, GPT-2's vocabulary; a minute or two
     python tests/bench/bench_runs.py --distilgpt2          6 layers, 768 wide: half an hour
     python tests/bench/bench_runs.py --growth              20 to 320 new tokens, 8 to 128 rows
-    python tests/bench/bench_runs.py --steps 5 --bf16      more steps; ours with a bfloat16 copy for rollouts as well
+    python tests/bench/bench_runs.py --steps 5 --bf16      more steps; ours and TRL's in bfloat16 as well
 
-All run on the same weights, prompts and pairs, in one thread, each in a process of its own, in turns; medians over steps. The reward
-costs nothing, so that the algorithm's own time is seen. TRL is measured where it is installed, and said to be missing else.
+All run on the same weights, prompts and pairs, in one thread, each in a process of its own, one after another; medians over steps. The
+reward costs nothing, so that the algorithm's own time is seen. TRL is measured where it is installed, and said to be missing else.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ from full.given.loop import Loop  # noqa: E402
 from full.given.rollout import drawn  # noqa: E402
 from full.given.settings import DPOConfig, ReinforceConfig  # noqa: E402
 from full.given.text import Pairs, Prompts, Rollout  # noqa: E402
+from tests.bench import trl_ways  # noqa: E402
 
-VOCABULARY, EOS, PAD = 50258, 50256, 50257
+IDS = VOCABULARY, EOS, PAD = 50258, 50256, 50257
 SHAPES = {"small": (4, 128, 4), "distilgpt2": (6, 768, 12)}
 PROMPT = 10
 
@@ -207,8 +208,18 @@ def dpo_bound(model: torch.nn.Module, batches: list[Pairs]) -> None:
 # measuring
 
 
+def in_bf16(work: Callable[[], Any]) -> None:
+    """The work under autocast to bfloat16, as a run with mixed_precision=bf16 has it."""
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        work()
+
+
 class Timed(list):
     """Batches that note the processor time at which each was asked for."""
+
+    def __init__(self, batches: list) -> None:
+        super().__init__(batches)
+        self.marks: list[float] = []
 
     def __iter__(self):
         self.marks = []
@@ -257,6 +268,7 @@ def table(title: str, ways: dict[str, Callable], size: str, batches: list) -> di
 
 
 def both(size: str, steps: int, bf16: bool) -> None:
+    with_trl = importlib.util.find_spec("trl") is not None
     prompts = [prompts_of(32, seed) for seed in range(steps + 1)]
     ways = {
         "ours": lambda model, batches: reinforce_ours(model, batches, 20),
@@ -265,12 +277,23 @@ def both(size: str, steps: int, bf16: bool) -> None:
     }
     if bf16:
         ways["ours, bfloat16 copy for rollouts"] = lambda model, batches: reinforce_ours(model, batches, 20, bf16=True)
+        ways["ours, bfloat16 throughout"] = lambda model, batches: in_bf16(lambda: reinforce_ours(model, batches, 20, bf16=True))
+    if with_trl:
+        ways["TRL"] = lambda model, batches: trl_ways.reinforce(model, prompts, batches.marks, 20, IDS)
+    if with_trl and bf16:
+        ways["TRL, bfloat16"] = lambda model, batches: trl_ways.reinforce(model, prompts, batches.marks, 20, IDS, bf16=True)
     table(f"REINFORCE, {size}, 32 prompts, 10+20 tokens", ways, size, prompts)
     pairs = [pairs_of(16, 128, seed) for seed in range(steps + 1)]
-    known = [Pairs(p.tokens, p.attention_mask, p.prompt_lengths, torch.full((32,), -500.0)) for p in pairs]  # any numbers: same work
+    known = [Pairs(p.tokens, p.attention_mask, p.prompt_lengths, torch.full((32,), -500.0)) for p in pairs]  # any: same work
     ways = {"ours": dpo_ours, "plain loop": dpo_plain, "lower bound": dpo_bound}
+    if bf16:
+        ways["ours, bfloat16"] = lambda model, batches: in_bf16(lambda: dpo_ours(model, batches))
+    if with_trl:
+        ways["TRL"] = lambda model, batches: trl_ways.dpo(model, pairs, batches.marks, IDS)
+    if with_trl and bf16:
+        ways["TRL, bfloat16"] = lambda model, batches: trl_ways.dpo(model, pairs, batches.marks, IDS, bf16=True)
     table(f"DPO, {size}, 16 pairs of at most 128 tokens", ways, size, known)
-    if importlib.util.find_spec("trl") is None:
+    if not with_trl:
         print("\nTRL is not installed here: not measured.")
 
 
