@@ -41,6 +41,13 @@ class Student:
         return self.result["exercises"]
 
     @property
+    def shown(self) -> str:
+        """What a person calls them: the roster's name where there is one, and that of the submission."""
+        listed = self.result.get("student")
+        name = " ".join(str(listed.get("name") or "").split()) if isinstance(listed, dict) else ""
+        return f"{name} ({self.name})" if name and name != self.name else self.name
+
+    @property
     def policy(self) -> dict[str, Any]:
         """What the course's rules made of the score: late days, points lost, each lesson's share. Empty without rules."""
         return self.result["policy"] if isinstance(self.result.get("policy"), dict) else {}

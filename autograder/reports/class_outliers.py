@@ -25,7 +25,7 @@ class Outliers:
 
 def outliers(students: list[Student]) -> list[Outliers]:
     """All rules that pick somebody."""
-    rules = (nothing, stumbling, slow, far_below, only_hard, with_problems)
+    rules = (nothing, stumbling, slow, far_below, only_hard, late)
     return [found for rule in rules if (found := rule(students)).people]
 
 
@@ -102,14 +102,11 @@ def only_hard(students: list[Student]) -> Outliers:
     return found
 
 
-def with_problems(students: list[Student]) -> Outliers:
-    """Files that were not taken: what the reader of submissions said."""
-    found = Outliers(
-        "Files that were not taken as they came",
-        "The submission held something damaged, refused or doubled; each page says what.",
+def late(students: list[Student]) -> Outliers:
+    """Who came after the deadline, by the rules of the course."""
+    people = [
+        (student, f"{student.late_days} day{'s' * (student.late_days != 1)}") for student in students if student.late_days
+    ]
+    return Outliers(
+        "Late", "After the deadline, extensions and grace included.", sorted(people, key=lambda p: -p[0].late_days)
     )
-    for student in students:
-        problems = student.result.get("problems")
-        if isinstance(problems, list) and problems:
-            found.people.append((student, f"{len(problems)}"))
-    return found

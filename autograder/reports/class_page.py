@@ -166,7 +166,7 @@ class Table:
     def row(self, number: int) -> dict[str, Any]:
         student = self.students[number]
         return {
-            "name": harmless(student.name),
+            "name": harmless(student.shown),
             "link": student.place,
             "score": pages.points(round(student.final, 1)),
             "time": f"{student.result['seconds']:.1f} s",
@@ -263,7 +263,7 @@ def _mistakes(table: Table) -> dict[str, Any]:
 
 
 def _person(student: Student, anchor: str = "") -> dict[str, str]:
-    return {"name": harmless(student.name), "link": student.place + (f"#{anchor}" if anchor else "")}
+    return {"name": harmless(student.shown), "link": student.place + (f"#{anchor}" if anchor else "")}
 
 
 def _found(one) -> dict[str, Any]:

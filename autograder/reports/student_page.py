@@ -67,7 +67,7 @@ def page(student: Student, files: dict[str, str], setting: Setting) -> str:
     return pages.rendered(
         "student_page.html.j2",
         mark=Markup(MARK),
-        name=harmless(student.name),
+        name=harmless(student.shown),
         class_page=setting.class_page,
         tiles=_tiles(student, setting),
         notes=_notes(student),
@@ -134,7 +134,9 @@ def _notes(student: Student) -> list[str]:
 def _made(result: dict[str, Any]) -> str:
     cases = "public cases" if result.get("seed") == "public" else f"hidden cases {result.get('seed', '')}".strip()
     sandbox = f"sandbox {result.get('sandbox', '')} ({', '.join(map(str, result.get('layers') or ()))})"
-    return harmless(f"climb {result.get('grader', '')}, {sandbox}, {cases}, {pages.duration(result['seconds'])}")
+    audit = result.get("audit")
+    at = f", graded {audit.get('graded_at', '')}" if isinstance(audit, dict) else ""
+    return harmless(f"climb {result.get('grader', '')}, {sandbox}, {cases}, {pages.duration(result['seconds'])}{at}")
 
 
 def _sections(student: Student, files: dict[str, str], setting: Setting) -> list[dict[str, Any]]:

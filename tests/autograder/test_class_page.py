@@ -10,7 +10,7 @@ from autograder import course as courses
 from autograder.reports import class_page
 from autograder.reports.class_charts import BARS, histogram
 from autograder.reports.class_data import read_class
-from autograder.reports.class_outliers import far_below, nothing, only_hard, outliers, slow, stumbling
+from autograder.reports.class_outliers import far_below, late, nothing, only_hard, outliers, slow, stumbling
 from autograder.reports.class_report import write_reports
 
 
@@ -133,6 +133,19 @@ def test_who_passes_what_few_pass_and_little_else(made, course):
     ] >= points[easy]
 
 
+def test_who_is_late_by_the_rules_and_what_the_roster_calls_them(tmp_path, course, pages):
+    row = pages.row_of(course.exercises[0], "passed")
+    for number, days in enumerate((0, 3, 1)):
+        policy = {"late_days": days, "score": 1.0, "max_score": 1.0, "lessons": []}
+        pages.write_result(
+            tmp_path, f"s{number}", [row], policy=policy, student={"id": str(number), "name": f"Name {number}"}
+        )
+    graded = read_class(tmp_path)
+    assert [(s.name, why) for s, why in late(graded.students).people] == [("s1", "3 days"), ("s2", "1 day")]
+    text = class_page.page(graded, "x", course)
+    assert "Name 1 (s1)" in text and 'href="s1/report.html"' in text
+
+
 def test_few_students_have_no_outliers_by_quartiles(made):
     graded = made({f"s{n}": {"Agent": ("passed", None)} for n in range(3)}, {"s0": 500.0}).students
     assert slow(graded).people == [] and far_below(graded).people == []
@@ -187,7 +200,7 @@ def test_it_sorts_and_finds(tmp_path, course, pages, browser):
     shown = opened(tmp_path, course, browser)
 
     def names():
-        return [link.inner_text() for link in shown.query_selector_all("#map tbody tr:not([hidden]) a")]
+        return shown.eval_on_selector_all("#map tbody tr:not([hidden]) a", "links => links.map((link) => link.textContent)")
 
     assert names() == sorted(names()) and len(names()) == 23
     shown.click("[data-sort=score]")
@@ -201,6 +214,7 @@ def test_it_sorts_and_finds(tmp_path, course, pages, browser):
     assert names() == ["student-0010"] and shown.inner_text("#count") == "1 of 23"
 
 
+@pytest.mark.slow
 def test_it_fits_a_phone_prints_and_reads_without_its_script(tmp_path, course, pages, browser):
     pages.pretend_class(tmp_path, course, 23)
     shown = opened(tmp_path, course, browser, width=390, height=844, java_script_enabled=False)

@@ -357,6 +357,7 @@ def test_the_last_keys_before_going_on_are_kept_and_it_resumes(opened, marking, 
     assert "2 of 2 answers" in again.inner_text("#summary") and opened.finished.is_set()
 
 
+@pytest.mark.slow
 def test_what_students_write_runs_nothing_and_phones_are_wide_enough(graded, course, question, browser, pages):
     pytest.importorskip("flask")
     from autograder.pages.server import running
