@@ -34,8 +34,8 @@ class PostRecipe:
     on_prompt: float = 0.2
     "Weight of a post's tokens beside its summary's."
     comparisons: int = 4000
-    reward_batch: int = 16
-    epochs: int = 4
+    reward_batch: int = 32
+    epochs: int = 3
     reward_peak: float = 2e-3
 
 

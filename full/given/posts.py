@@ -37,7 +37,7 @@ LEFT_OUT = {"who": 0.25, "when": 0.7, "outcome": 0.4, "ask": 0.15}
 "P(an author leaves this out of the summary)."
 DROPPED = (0.1, 0.35, 0.6)
 "A summary to compare leaves each of these out with one of these probabilities, drawn once for the summary."
-FALSE = 0.2
+FALSE = 0.12
 "P(a thing told in a summary to compare is a false one)."
 SHARPNESS = 12.0
 "P(first preferred) = sigmoid(SHARPNESS (gold(first) - gold(second)))."
