@@ -28,6 +28,7 @@ from full.given.loop import Loop
 from full.given.ppo_settings import Experience, PPOConfig, Reward, Span, TextPrompts
 from full.given.ppo_settings import completion_texts, minibatches, repetition, stacked, token_ends, value_head
 from full.given.rollout import rollout as sample
+from full.given.rollout import warped
 from full.given.scoring import chosen_log_probs
 from full.given.text import Rollout, position_ids
 from full.kl_control import AdaptiveKLController

@@ -28,6 +28,7 @@ from full.given.loop import Loop
 from full.given.ppo_settings import Experience, PPOConfig, Reward, Span, TextPrompts
 from full.given.ppo_settings import completion_texts, minibatches, repetition, stacked, token_ends, value_head
 from full.given.rollout import rollout as sample
+from full.given.rollout import warped
 from full.given.scoring import chosen_log_probs
 from full.given.text import Rollout, position_ids
 from solutions.full.kl_control import AdaptiveKLController
@@ -149,7 +150,7 @@ def sampled_log_probs(
     require_scoring(logits, tokens, temperature, support)
     # BEGIN SOLUTION
     if support is None:
-        return chosen_log_probs(logits / temperature, tokens)
+        return chosen_log_probs(warped(logits, temperature), tokens)  # at 1 no copy of all logits
     kept = logits.gather(1, support.clamp(min=0)) / temperature  # (N, K)
     kept = kept.masked_fill(support < 0, -torch.inf)
     chosen = logits.gather(1, tokens.unsqueeze(1)).squeeze(1) / temperature  # (N,)
