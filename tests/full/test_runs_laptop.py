@@ -1,6 +1,7 @@
 """What must be seen on the laptop preset: the built-in models and the reference solutions, one seed, minutes on two cores."""
 
 import importlib
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -8,16 +9,18 @@ import pytest
 from toy.given.run_folder import RunFolder
 
 NATURAL = 0.3  # nats a token below the reference's own text
+SLACK = 2.5
+"Five minutes are for two free cores; tests share theirs."
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # under five minutes each on two free cores
 
 
-def run(name, folder, **fields):
+def run(name, folder, preset="laptop", **fields):
     module = importlib.import_module(f"full.given.runs.{name}")
     lessons = SimpleNamespace()
     for lesson, functions in module.USES.items():
         for function in functions:
             setattr(lessons, function, getattr(importlib.import_module("solutions." + lesson), function))
-    return module.run(module.Config(**(module.PRESETS["laptop"] | fields)), lessons, RunFolder(folder), lambda *what: None)
+    return module.run(module.Config(**(module.PRESETS[preset] | fields)), lessons, RunFolder(folder), lambda *what: None)
 
 
 def bought(summary):
@@ -48,3 +51,41 @@ def test_dpo_moves_the_reward_at_less_kl_than_reinforce(tmp_path):
     assert reward >= summary["reward_before"]["mean"] + 0.1 and summary["kl"]["mean"] < 10  # without a price REINFORCE goes 60 nats and more
     assert {"chosen_log_prob", "rejected_log_prob"} <= set(summary)  # told apart
     assert summary["pair_accuracy"]["mean"] > 0.8
+
+
+def test_a_reward_model_tells_better_answers_from_worse_ones(tmp_path):
+    summary = run("reward_model", tmp_path)
+    assert summary["accuracy"]["mean"] >= 0.8 and summary["log_loss"]["high"] < math.log(2)
+    assert summary["accuracy"]["mean"] > summary["accuracy_by_length"]["mean"]  # it has seen more than how long they are
+    assert summary["seconds"] < 300 * SLACK and summary["peak_memory_mb"] < 2048
+
+
+def test_fine_tuning_teaches_to_answer(tmp_path):
+    summary = run("sft", tmp_path)
+    assert summary["rougeL"]["mean"] >= 0.6 > summary["rougeL_before"]["mean"]
+    assert summary["seconds"] < 300 * SLACK and summary["peak_memory_mb"] < 2048
+
+
+def moved(summary, name):
+    return summary[name]["mean"] - summary[f"{name}_before"]["mean"]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_ppo_with_three_rewards_says_more_and_stays_true(tmp_path, seed):
+    summary = run("ppo", tmp_path, seed=seed)
+    assert moved(summary, "completeness") >= 0.1
+    assert moved(summary, "relevance") >= -0.03 and moved(summary, "factuality") >= -0.03
+    assert summary["seconds"] < 300 * SLACK and summary["peak_memory_mb"] < 2048
+
+
+def test_completeness_alone_is_exploited_by_length(tmp_path):
+    summary = run("ppo", tmp_path, rewards="completeness=question-reward", weights="0.5")
+    assert moved(summary, "reward_completeness") > 0 and moved(summary, "length") > 5  # tokens
+    assert moved(summary, "relevance") < -0.05
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_ppo_on_posts_raises_the_gold_score(tmp_path, seed):
+    summary = run("ppo", tmp_path, preset="tldr-laptop", seed=seed)
+    assert summary["gold_reward"]["low"] > summary["gold_reward_before"]["mean"]
+    assert summary["seconds"] < 300 * SLACK and summary["peak_memory_mb"] < 2048
