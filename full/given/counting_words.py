@@ -1,7 +1,7 @@
 """A world small enough to list: the source is a number from one to four, the answer is so many words, each drawn anew, then END.
 
-Each word is "good" half of the time, "fine" and "bad" a quarter each. So the probability of every answer is known, and with it the
-loss below which no model can come; and of a model one can compute, not estimate, how many words it says. Lesson 13 learns here.
+Each word is "good" half of the time, "fine" and "bad" a quarter each. So the probability of every answer is known, and with it
+the loss below which no model can come; and of a model one can compute, not estimate, how many words it says. Lesson 13 learns here.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def rows(count: int, generator: torch.Generator) -> list[tuple[list[int], list[i
 
 
 def floor(numbers: list[int]) -> float:
-    """The loss a token, in nats, of the true answers to these numbers of words: nothing can be foreseen better in the long run."""
+    """The loss a token, in nats, of the true answers to these numbers of words: in the long run no model has a lower one."""
     return ENTROPY * sum(numbers) / sum(number + 1 for number in numbers)
 
 

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning (lesson 13): what it can be told, and the plumbing of the `transformers` trainer that decides nothing."""
+"""Supervised fine-tuning (lesson 13): what it can be told, and the trainer's plumbing, which decides nothing."""
 
 from __future__ import annotations
 

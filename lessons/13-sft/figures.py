@@ -2,7 +2,7 @@
 
     python lessons/13-sft/figures.py                 from measured.json and run.json: seconds
     python lessons/13-sft/figures.py --measure       trains the small models again and writes measured.json: a minute
-    python lessons/13-sft/figures.py --run FOLDER    keeps the curves of `climb run sft` of section 13.9 from its folder, as run.json
+    python lessons/13-sft/figures.py --run FOLDER    keeps what section 13.9 shows of the folder of `climb run sft`, as run.json
 """
 
 import itertools
@@ -31,7 +31,7 @@ BUG = "as it is"
 "The way of the silent bug, section 13.8."
 COLOURS = dict(zip((*WAYS, BUG), ("tab:green", "tab:orange", "tab:red", "tab:purple")))
 
-WORDS = ["<pad>", "</s>", "<unk>", "who", "founded", "the", "mill", "when", "?", "a", "baker", "in", "1871", ".", "it", "was", "by"]
+WORDS = ["<pad>", "</s>", "<unk>", *"who founded the mill when ? a baker in 1871 . it was by".split()]
 EXAMPLES = {
     "source": ["who founded the mill ?", "when ?"],
     "target": ["a baker .", "the mill was founded in 1871 by a baker ."],
@@ -238,7 +238,8 @@ def draw_ways(found, ways, name):
 def draw_table():
     """The table of (13.9) for two short texts, with one longest way through it."""
     reference, prediction = sft.words_of(REFERENCE), sft.words_of(PREDICTIONS["other words"])
-    lengths = [[sft.lcs_length(reference[:i], prediction[:j]) for j in range(len(prediction) + 1)] for i in range(len(reference) + 1)]
+    rows, columns = range(len(reference) + 1), range(len(prediction) + 1)
+    lengths = [[sft.lcs_length(reference[:i], prediction[:j]) for j in columns] for i in rows]
     figure = Figure(figsize=(6.2, 4.6), layout="constrained")
     axes = figure.subplots()
     axes.imshow(lengths, cmap="Greens", vmin=0, vmax=7, aspect="auto")
@@ -255,8 +256,8 @@ def draw_table():
         for j, length in enumerate(row):
             weight = "bold" if (i, j) in way else "normal"
             axes.text(j, i, str(length), ha="center", va="center", weight=weight, color="tab:red" if (i, j) in way else "black")
-    axes.set_xticks(range(len(prediction) + 1), ["", *prediction])
-    axes.set_yticks(range(len(reference) + 1), ["", *reference])
+    axes.set_xticks(columns, ["", *prediction])
+    axes.set_yticks(rows, ["", *reference])
     axes.xaxis.tick_top()
     axes.set(xlabel="prediction", ylabel="reference")
     axes.xaxis.set_label_position("top")

@@ -75,7 +75,7 @@ def shift_right(labels: Int[Tensor, "batch time"], start_id: int, pad_id: int) -
     """What the decoder reads: the start token, then every label but the last, with pad for -100 (eq. 13.3).
 
     So at position t the decoder has read the labels before t, and its logits there are for labels[:, t].
-    Raises ValueError unless labels are (batch, time).
+    Raises ValueError unless labels are (batch, time).  Source: Raffel et al. 2020, section 2.1 (teacher forcing).
     """
     require_labels(labels)
     # BEGIN SOLUTION
@@ -152,6 +152,7 @@ def rouge_l(reference: str, prediction: str) -> dict[str, float]:
         precision = LCS / words of the prediction,    recall = LCS / words of the reference,    fmeasure = 2 P R / (P + R)
 
     Words: `words_of`. All three are 0 where nothing is common, also where a text is empty.
+    Source: Lin 2004, section 3.1, with beta = 1.
     """
     # BEGIN SOLUTION
     wanted, said = words_of(reference), words_of(prediction)
@@ -207,9 +208,10 @@ def compute_metrics(prediction: Any, tokenizer: Any, use_stemmer: bool = False) 
 def write_predictions(
     path: str | Path, rows: Sequence[Mapping[str, Any]], generated: Any, tokenizer: Any
 ) -> list[dict[str, Any]]:
-    """What the model wrote, beside what it was to write, as JSON Lines: one object a row, in the order of the rows (section 13.6).
+    """What the model wrote, beside what it was to write, as JSON Lines: one object a row, in the rows' order (section 13.6).
 
-    rows: each has "source" and "target", and may have more, which goes along. generated: ids (rows, time), as in `compute_metrics`.
+    rows: each has "source" and "target", and may have more, which goes along.
+    generated: ids (rows, time), as in `compute_metrics`.
     Each line is the row with "prediction", its text, and "rougeL", the F-measure of `rouge_l` against the row's *whole* target.
     UTF-8, letters as they are. Returns the lines as they were written.
     Raises ValueError unless there are as many rows as predictions; then nothing is written.
@@ -245,8 +247,8 @@ def build_trainer(
     - each batch is `collate` of rows that went through `preprocess_function`, with the lengths of `config`;
     - the loss of a training step is `sft_loss` (the trainer calls `compute_loss_func(outputs, labels, num_items_in_batch=...)`,
       where the last is the number of real labels in *all* batches of the step, or None; `outputs.logits` are the logits);
-    - evaluation *generates*, with `config.num_beams` beams and room for `config.max_target` tokens: `generation_max_length` counts
-      the start token too; then `compute_metrics` says what it was worth;
+    - evaluation *generates*, with `config.num_beams` beams and room for `config.max_target` tokens: `generation_max_length`
+      counts the start token too; then `compute_metrics` says what it was worth;
     - after training the model is the one of the evaluation with the highest rougeL, not the last one.
     """
     # BEGIN SOLUTION

@@ -2,9 +2,9 @@
 
     python -m full.sft_bug
 
-The world is `full.given.counting_words`: the source is "one", "two", "three" or "four", the answer so many words, each "good" half
-of the time and else "fine" or "bad", then END. So it is known how low the loss can fall (section 13.3), and of the trained model it
-can be computed how many words it says when it writes by itself.
+The world is `full.given.counting_words`: the source is "one", "two", "three" or "four", the answer so many words, each "good"
+half of the time and else "fine" or "bad", then END. So it is known how low the loss can fall (section 13.3), and of the trained
+model it can be computed how many words it says when it writes by itself.
 
 The loss falls to where it belongs, and something is wrong: find the one error and mend it (section 13.8).
 """
@@ -72,8 +72,8 @@ def train_sft(
 ) -> None:
     """One step of the optimizer for each batch of rows.
 
-    after_update is told the loss, and the accuracy: the share of labels that are the model's first choice behind the true beginning
-    of the answer. Both are taken before the step.
+    after_update is told the loss, and the accuracy: the share of labels that are the model's first choice behind the true
+    beginning of the answer. Both are taken before the step.
     """
     for rows in batches:
         sources, mask, labels = batch_of(rows)

@@ -1,4 +1,4 @@
-"""Lesson 13: truths about supervised fine-tuning on models whose answers can be listed, and every claim and number of the text."""
+"""Lesson 13: truths about supervised fine-tuning on models whose answers can be listed; the claims and numbers of the text."""
 
 import importlib.util
 import itertools
@@ -230,7 +230,8 @@ def test_predictions_are_read_back(tokenizer, tmp_path):
 def trained(tokenizer, folder, **more):
     rows = [{"source": word, "target": f"the {word} was"} for word in ("mill", "baker", "who", "it", "a", "when")]
     model = small_t5(len(tokenizer), dtype=torch.float32)
-    config = SFTConfig(**{"epochs": 2, "batch_size": 3, "eval_every": 2, "max_source": 4, "max_target": 5, "learning_rate": 0.01, **more})
+    sizes = {"epochs": 2, "batch_size": 3, "eval_every": 2, "max_source": 4, "max_target": 5, "learning_rate": 0.01}
+    config = SFTConfig(**{**sizes, **more})
     trainer = sft.build_trainer(model, tokenizer, rows, rows[:2], config, folder, use_cpu=True, disable_tqdm=True)
     trainer.train()
     return trainer
@@ -255,7 +256,7 @@ def test_a_t5_learns_by_the_trainer_and_the_same_seed_gives_the_same_weights(tok
         (lambda: sft.sft_loss(torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.long)), "logits: expected shape"),
         (lambda: sft.sft_loss(torch.zeros(1, 2, 3), torch.tensor([[3, 0]])), "labels: expected -100 or a token from 0 to 2"),
         (lambda: sft.sft_loss(torch.zeros(1, 2, 3), torch.full((1, 2), -100)), "labels: expected at least one"),
-        (lambda: columns_of([{"source": "a"}], "source", "target"), "rows: expected `target` in every row, received source in row 0"),
+        (lambda: columns_of([{"source": "a"}], "source", "target"), "rows: expected `target` in every row, received source in"),
         (lambda: SFTConfig(max_target=1), "max_target: expected at least 2 tokens"),
         (lambda: SFTConfig(learning_rate=0.0), "learning_rate: expected a positive number"),
         (lambda: SFTConfig(weight_decay=-1.0), "weight_decay: expected a number that is not negative"),

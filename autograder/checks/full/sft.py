@@ -69,8 +69,10 @@ class Columns(Check):
 
         yield case(["who"], ["good film"], 8, 8)
         yield case(["who was", "when"], ["good", "fine bad good"], 8, 8, adds_eos=False)
-        yield case(["who was very good", "when was", "film"], ["very very good film", "bad", "fine fine"], 4, 3)  # one is just so long
-        yield case(["film film <eos> who", "<pad> film"], ["", "bad <eos> good"], 9, 9)  # specials are tokens of a text like any other
+        yield case(["who was very good", "when was", "film"], ["very very good film", "bad", "fine "
+        "fine"], 4, 3)  # one is just so long
+        yield case(["film film <eos> who", "<pad> film"], ["", "bad <eos> "
+        "good"], 9, 9)  # specials are tokens of a text like any other
         sizes = rng.integers(1, 9, size=(2, 6))
         yield case(*([some_text(rng, size) for size in row] for row in sizes), 6, 5, adds_eos=False)
 
@@ -80,10 +82,12 @@ class Columns(Check):
         return {**columns(words, source, target, max_source, max_target), "arguments changed": False}
 
     mistakes = [
-        edit("label-padding", "Labels are filled up with the pad token, and so padding is scored: the model learns to write pads, "
+        edit("label-padding", "Labels are filled up with the pad token, and so padding is scored: the model learns to write "
+             "pads, "
              "and the loss looks better than it is. Fill them up with -100.",
              {LABELS: LABELS.replace("[IGNORED]", "[tokenizer.pad_token_id]")}),
-        edit("eos-cut-off", "A text that is cut has lost its EOS: the model learns from it that answers stop being written in the "
+        edit("eos-cut-off", "A text that is cut has lost its EOS: the model learns from it that answers stop being written in "
+             "the "
              "middle and never end. Cut to one token fewer and put EOS behind.",
              {KEPT: "found[name] = [[*row, tokenizer.eos_token_id][:limit] for row in ids]"}),
         edit("no-eos", "There is no EOS behind the texts. Where a model never sees one, it never ends.",
@@ -101,16 +105,18 @@ class Columns(Check):
         edit("exchanged", "Source and target are exchanged: the model would learn to ask.",
              {'tokenizer(list(examples[name])': 'tokenizer(list(examples["source" if name == "target" else "target"])'}),
         edit("one-length-for-both", "`max_source` bounds the targets too.", {'("target", max_target)': '("target", max_source)'}),
-        edit("pad-is-eos", "You tell padding by its token id. The text itself may hold that token: what is padding is known from the "
+        edit("pad-is-eos", "You tell padding by its token id. The text itself may hold that token: what is padding is known "
+             "from the "
              "row's length.",
              {MASK: '"attention_mask": [[int(token != tokenizer.pad_token_id) for token in row] + [0] * (width - len(row)) '
                     'for row in found["source"]],'}),
         edit("all-real", "The mask calls padding real: the encoder reads it, and the same source means something else in another "
              "batch.", {MASK: '"attention_mask": [[1] * width for row in found["source"]],'}),
         edit("padding-left", "Padding stands on the left. An encoder-decoder's rows are padded on the right.",
-             {READ: READ.replace('row + [tokenizer.pad_token_id] * (width - len(row))', '[tokenizer.pad_token_id] * (width - len(row)) + row'),
+             {READ: '"input_ids": [[tokenizer.pad_token_id] * (width - len(row)) + row for row in found["source"]],',
               MASK: MASK.replace("[1] * len(row) + [0] * (width - len(row))", "[0] * (width - len(row)) + [1] * len(row)")}),
-        edit("shifted-twice", "The labels are moved one place already. They stand where their tokens stand; `shift_right` makes the "
+        edit("shifted-twice", "The labels are moved one place already. They stand where their tokens stand; `shift_right` makes "
+             "the "
              "decoder's input of them, and else it happens twice.",
              {LABELS: '"labels": [[*row[1:], IGNORED] + [IGNORED] * (time - len(row)) for row in found["target"]],'}),
     ]  # fmt: skip
@@ -163,7 +169,8 @@ class Shifted(Check):
         return {"decoder_input_ids": shifted(labels, start_id, pad_id), "arguments changed": False}
 
     mistakes = [
-        edit("unshifted", "The decoder reads the labels themselves: at each place it sees the very token it is to say. The loss falls "
+        edit("unshifted", "The decoder reads the labels themselves: at each place it sees the very token it is to say. The loss "
+             "falls "
              "to nothing, and the model has learned to copy its input, which is not there when it writes.",
              {BEFORE: "before = labels"}),
         edit("shifted-left", "The labels have moved to the left: the decoder would read the *next* token. It reads those before.",
@@ -172,7 +179,8 @@ class Shifted(Check):
              {START: "start = labels[:, :1]"}),
         edit("pad-for-start", "The start token is `start_id`. That T5's is its pad token is T5's own affair.",
              {START: "start = torch.full_like(labels[:, :1], pad_id)"}),
-        edit("label-padding", "-100 is still there. It is no token: the decoder's embedding has no row for it. Put the pad token in "
+        edit("label-padding", "-100 is still there. It is no token: the decoder's embedding has no row for it. Put the pad "
+             "token in "
              "its place.", {FILLED: "return before"}),
         edit("wrap-around", "The last label has come round to the front (`torch.roll`). The start token stands there.",
              {BEFORE: "before = labels.roll(1, dims=1)"}),
@@ -197,7 +205,8 @@ class ShiftRefuses(Refuses):
 
 
 def row_of(source, target, width, time, pad):
-    return {"input_ids": source + [pad] * (width - len(source)), "attention_mask": [1] * len(source) + [0] * (width - len(source)),
+    filling = width - len(source)
+    return {"input_ids": source + [pad] * filling, "attention_mask": [1] * len(source) + [0] * filling,
             "labels": target + [-100] * (time - len(target)), "source_cut": 0, "target_cut": 0}  # fmt: skip
 
 
@@ -224,21 +233,25 @@ class Batch(Check):
         return {"batch": batch(rows, start_id, pad_id), "arguments changed": False}
 
     mistakes = [
-        edit("superfluous-columns", "Columns in which every row has padding are still there: the model computes them for nothing. As "
+        edit("superfluous-columns", "Columns in which every row has padding are still there: the model computes them for "
+             "nothing. As "
              "wide as the longest of these rows is enough.",
-             {WIDTH: 'width = max(len(row["attention_mask"]) for row in rows)', TIME: 'time = max(len(row["labels"]) for row in rows)'}),
+             {WIDTH: 'width = max(len(row["attention_mask"]) for row in rows)',
+              TIME: 'time = max(len(row["labels"]) for row in rows)'}),
         edit("cut-to-the-shortest", "Rows are cut to the shortest of the batch, and the others lose their ends.",
              {WIDTH: WIDTH.replace("max(", "min("), TIME: TIME.replace("max(", "min(")}),
         edit("label-padding", "Labels are filled up with the pad token, which will be scored. Fill them up with -100.",
              {BATCH_LABELS: 'labels = filled("labels", time, pad_id)'}),
-        edit("pad-is-eos", "You tell padding by its token id: EOS is lost where it is the pad token too. The mask and -100 say what is "
+        edit("pad-is-eos", "You tell padding by its token id: EOS is lost where it is the pad token too. The mask and -100 say "
+             "what is "
              "padding.", {WIDTH: 'width = max(sum(token != pad_id for token in row["input_ids"]) for row in rows)',
                           TIME: 'time = max(sum(label not in (IGNORED, pad_id) for label in row["labels"]) for row in rows)'}),
         edit("unshifted", "The decoder's input is the labels themselves. It is `shift_right` of them.",
              {DECODER: '"decoder_input_ids": labels.masked_fill(labels == IGNORED, pad_id),'}),
         edit("pad-for-start", "The decoder's start token is `start_id`, not the pad token.",
              {DECODER: '"decoder_input_ids": shift_right(labels, pad_id, pad_id),'}),
-        edit("ignored-in-the-source", "The source is filled up with -100. That is for labels; the encoder reads the pad token, under "
+        edit("ignored-in-the-source", "The source is filled up with -100. That is for labels; the encoder reads the pad token, "
+             "under "
              "mask 0.", {BATCH_READ: '"input_ids": filled("input_ids", width, IGNORED),'}),
         edit("padding-is-real", "The mask has 1 on padding.",
              {'"attention_mask": filled("attention_mask", width, 0),': '"attention_mask": filled("attention_mask", width, 1),'}),
@@ -257,7 +270,8 @@ class Loss(Check):
         yield {"logits": rng.normal(size=(2, 3, 4)), "labels": some_labels(rng, [3, 0], 3, 4)}  # a row without a label
         yield {"logits": rng.normal(size=(2, 4, 3)), "labels": some_labels(rng, [4, 1], 4, 3), "count": 17}
         yield {"logits": rng.normal(size=(2, 4, 3)), "labels": some_labels(rng, [2, 1], 4, 3), "count": 9, "as_tensor": True}
-        yield {"logits": rng.choice([-900.0, -200.0, 0.0, 200.0, 899.0], size=(2, 5, 4)), "labels": some_labels(rng, [5, 3], 5, 4)}
+        huge = rng.choice([-900.0, -200.0, 0.0, 200.0, 899.0], size=(2, 5, 4))
+        yield {"logits": huge, "labels": some_labels(rng, [5, 3], 5, 4)}
 
     def truth(self, logits, labels, count=None, as_tensor=False):
         from .sft_replay import loss
@@ -266,36 +280,48 @@ class Loss(Check):
         return {"loss": value, "dtype": "float64", "gradients": {"logits": gradient}, "arguments changed": False}
 
     mistakes = [
-        edit("shifted-twice", "You shift once more, as a decoder-only model needs it. Here the decoder's input has been shifted: the "
+        edit("shifted-twice", "You shift once more, as a decoder-only model needs it. Here the decoder's input has been "
+             "shifted: the "
              "logits at t are for labels[:, t].",
              {SCORED: "    if labels.shape[1] > 1:\n        logits, labels = logits[:, :-1], labels[:, 1:]\n" + SCORED}),
         edit("label-padding", "Positions with the label -100 are scored as if they were token 0. They do not count at all.",
              {SCORED: "    labels = labels.clamp(min=0)\n    scored = torch.ones_like(labels, dtype=torch.bool)\n    total"}),
-        edit("padding-scored", "The sum is divided by the number of all places, padding with them. Divide by the number of real labels.",
+        edit("padding-scored", "The sum is divided by the number of all places, padding with them. Divide by the number of real "
+             "labels.",
              {MEAN: MEAN.replace("scored.sum()", "labels.numel()")}),
-        edit("mean-of-means", "You average each row by itself, then the rows: a token of a short answer counts more than one of a long "
+        edit("mean-of-means", "You average each row by itself, then the rows: a token of a short answer counts more than one of "
+             "a long "
              "answer. The mean is over all real labels.",
-             {MEAN: "if count is not None:\n        return total / count\n    flat = logits.new_zeros(labels.shape).masked_scatter("
+             {MEAN: "if count is not None:\n        return total / count\n    flat = "
+             "logits.new_zeros(labels.shape).masked_scatter("
                     "scored, -chosen_log_probs(logits[scored], labels[scored]))\n    rows = flat.sum(dim=1) / "
                     "scored.sum(dim=1).clamp(min=1)\n    return rows.mean()"}),
-        edit("sum-for-mean", "This is the sum over the tokens. Asked for is their mean.", {MEAN: "return total / (1 if count is None else count)"}),
-        edit("mean-per-row", "You divide by the number of rows. The mean is over tokens.", {MEAN: MEAN.replace("scored.sum()", "len(labels)")}),
-        edit("count-ignored", "`count` has no effect. Where a step takes several batches, all of them divide by the same number, that of "
+        edit("sum-for-mean", "This is the sum over the tokens. Asked for is their mean.", {MEAN: "return total / (1 if count is "
+             "None else count)"}),
+        edit("mean-per-row", "You divide by the number of rows. The mean is over "
+             "tokens.", {MEAN: MEAN.replace("scored.sum()", "len(labels)")}),
+        edit("count-ignored", "`count` has no effect. Where a step takes several batches, all of them divide by the same "
+             "number, that of "
              "the tokens of all.", {MEAN: "return total / scored.sum()"}),
         edit("divided-twice", "With `count` you divide the mean by it once more.",
              {MEAN: "mean = total / scored.sum()\n    return mean if count is None else mean / count"}),
         edit("flipped-sign", "The sign is that of a log-likelihood, which is to be made large. A loss is to be made small.",
              {TOTAL: TOTAL.replace("-chosen", "chosen")}),
-        edit("raw-logits-as-log-probs", "These are logits, not log-probabilities: the log-softmax over the vocabulary is missing.",
+        edit("raw-logits-as-log-probs", "These are logits, not log-probabilities: the log-softmax over the vocabulary is "
+             "missing.",
              {TOTAL: "total = -logits[scored].gather(1, labels[scored].unsqueeze(1)).sum()"}),
-        edit("log-of-softmax", "The softmax underflows to 0 and its logarithm is -inf. Take log_softmax, or the cross entropy, in one step.",
+        edit("log-of-softmax", "The softmax underflows to 0 and its logarithm is -inf. Take log_softmax, or the cross entropy, "
+             "in one step.",
              {TOTAL: "total = -logits[scored].softmax(-1).log().gather(1, labels[scored].unsqueeze(1)).sum()"}),
-        edit("log-plus-epsilon", "A small number inside the logarithm hides the infinity, and with it the gradient of exactly the tokens "
+        edit("log-plus-epsilon", "A small number inside the logarithm hides the infinity, and with it the gradient of exactly "
+             "the tokens "
              "that are most wrong.",
              {TOTAL: "total = -(logits[scored].softmax(-1) + 1e-8).log().gather(1, labels[scored].unsqueeze(1)).sum()"}),
         edit("cut-graph", "No gradient reaches the logits.", {TOTAL: TOTAL.replace("logits[", "logits.detach()[")}),
-        edit("device-dtype", "The loss is float32. float64 in, float64 out.", {TOTAL: TOTAL.replace("logits[", "logits.float()[")}),
-        edit("in-place", "`labels` itself has been changed. Work on a copy.", {SCORED: SCORED.replace("\n    total", "\n    labels[~scored] = 0\n    total")}),
+        edit("device-dtype", "The loss is float32. float64 in, float64 "
+             "out.", {TOTAL: TOTAL.replace("logits[", "logits.float()[")}),
+        edit("in-place", "`labels` itself has been changed. Work on a copy.", {SCORED: SCORED.replace("\n    total", "\n    "
+             "labels[~scored] = 0\n    total")}),
     ]  # fmt: skip
 
 
@@ -317,7 +343,8 @@ class LossInBfloat16(Check):
         return {"loss": loss(logits, labels)[0], "dtype": "float32"}
 
     mistakes = [
-        edit("half-precision", "From bfloat16 logits the loss is bfloat16: eight bits, in which 2.0 and 2.01 are the same. Take the "
+        edit("half-precision", "From bfloat16 logits the loss is bfloat16: eight bits, in which 2.0 and 2.01 are the same. Take "
+             "the "
              "logits to float32 first.",
              {TOTAL: "total = -logits[scored].log_softmax(-1).gather(1, labels[scored].unsqueeze(1)).sum()"}),
     ]  # fmt: skip
@@ -361,19 +388,25 @@ class Common(Check):
         return {"length": lcs(tuple(reference), tuple(prediction))}
 
     mistakes = [
-        edit("words-in-any-order", "You count common words whatever their order. A subsequence keeps it: of `a b c` and `c b a` one word "
-             "is common, not three.", {"    return lengths[-1]\n": "    return sum(min(list(reference).count(word), list(prediction)"
+        edit("words-in-any-order", "You count common words whatever their order. A subsequence keeps it: of `a b c` and `c b a` "
+             "one word "
+             "is common, not three.", {"    return lengths[-1]\n": "    return sum(min(list(reference).count(word), "
+             "list(prediction)"
                                        ".count(word)) for word in set(reference))\n"}),
         edit("substring", "You look for words that stand together. A subsequence may have gaps.",
              {STEP: "lengths[place + 1] = above[place] + 1 if word == other else 0",
               "    return lengths[-1]\n": "    return max([0, *(n for i in range(len(reference)) for j in range(len(prediction)) "
                                           "for n in range(1, 1 + min(len(reference) - i, len(prediction) - j)) "
                                           "if list(reference[i : i + n]) == list(prediction[j : j + n]))])\n"}),
-        edit("greedy", "You take the next match wherever it is found. A match that lies far ahead can cost all those before it: compare "
+        edit("greedy", "You take the next match wherever it is found. A match that lies far ahead can cost all those before it: "
+             "compare "
              "both ways, and keep the better.",
-             {"    return lengths[-1]\n": "    place, count = 0, 0\n    for word in reference:\n        rest = list(prediction[place:])\n"
-              "        if word in rest:\n            place, count = place + rest.index(word) + 1, count + 1\n    return count\n"}),
-        edit("one-row", "`above` is the row that is being written, so that one word of the reference is matched again and again. Keep the "
+             {"    return lengths[-1]\n": "    place, count = 0, 0\n    for word in reference:\n        rest = "
+             "list(prediction[place:])\n"
+              "        if word in rest:\n            place, count = place + rest.index(word) + 1, count + 1\n    return "
+              "count\n"}),
+        edit("one-row", "`above` is the row that is being written, so that one word of the reference is matched again and "
+             "again. Keep the "
              "row before it.", {"above = lengths[:]": "above = lengths"}),
         edit("neighbours-added", "A match adds 1 to the length *without both words*, the entry up and to the left.",
              {"above[place] + 1 if": "max(above[place + 1], lengths[place]) + 1 if"}),
@@ -404,23 +437,27 @@ class Rouge(Check):
         return rouge(reference, prediction)
 
     mistakes = [
-        edit("precision-for-recall", "Precision and recall are exchanged: precision is the share of what was *said*, recall that of what "
+        edit("precision-for-recall", "Precision and recall are exchanged: precision is the share of what was *said*, recall "
+             "that of what "
              "was *to be said*.", {PRECISION: "recall, precision = common / len(said), common / len(wanted)"}),
         edit("recall-alone", "The F-measure is the recall alone: the longer a prediction, the better.",
              {HARMONIC: '"fmeasure": recall'}),
         edit("arithmetic-mean", "The F-measure is the harmonic mean, 2 P R / (P + R): low where either is low.",
              {HARMONIC: '"fmeasure": (precision + recall) / 2'}),
-        edit("split-at-blanks", "Words are split at blanks, so that `good.` is another word than `good`. Compare `words_of` the texts.",
+        edit("split-at-blanks", "Words are split at blanks, so that `good.` is another word than `good`. Compare `words_of` the "
+             "texts.",
              {"words_of(reference), words_of(prediction)": "reference.lower().split(), prediction.lower().split()"}),
         edit("letters-for-words", "Letters are compared in place of words.",
              {"words_of(reference), words_of(prediction)": "list(reference.lower()), list(prediction.lower())"}),
         edit("zero-common", "Nothing in common gives 0/0. All three are 0 then.",
-             {IS_ZERO: "    if not said and not wanted:\n        return {\"precision\": 0.0, \"recall\": 0.0, \"fmeasure\": 0.0}\n"}),
+             {IS_ZERO: "    if not said and not wanted:\n        return {\"precision\": 0.0, \"recall\": 0.0, \"fmeasure\": "
+             "0.0}\n"}),
         edit("percent", "These are percent. Asked for are fractions from 0 to 1.",
              {PRECISION: PRECISION + "\n    precision, recall = 100 * precision, 100 * recall"}),
         edit("empty-is-perfect", "Where nothing is common you say 1 for texts without words. All three are 0.",
              {IS_ZERO: IS_ZERO + "    common = common\n", "    common = lcs_length(wanted, said)\n":
-              "    common = lcs_length(wanted, said)\n    if not said or not wanted:\n        return {\"precision\": 1.0 * (not said), "
+              "    common = lcs_length(wanted, said)\n    if not said or not wanted:\n        return {\"precision\": 1.0 * (not "
+              "said), "
               "\"recall\": 1.0 * (not wanted), \"fmeasure\": 1.0 * (not said and not wanted)}\n"}),
     ]  # fmt: skip
 
@@ -451,9 +488,11 @@ class Decoded(Check):
         return {"texts": texts(words, ids), "arguments changed": False}
 
     mistakes = [
-        edit("decodes-minus-100", "-100 is handed to the tokenizer, which has no such token: some raise an error, some write a word. Put "
+        edit("decodes-minus-100", "-100 is handed to the tokenizer, which has no such token: some raise an error, some write a "
+             "word. Put "
              "the pad token in its place first.", {AS_PAD: "ids = ids % len(tokenizer)"}),
-        edit("specials-in-the-text", "Start, EOS and pad stand in the texts as words, and ROUGE compares them: every prediction that ends "
+        edit("specials-in-the-text", "Start, EOS and pad stand in the texts as words, and ROUGE compares them: every prediction "
+             "that ends "
              "then agrees with every reference in one word. Leave them out: skip_special_tokens.",
              {"skip_special_tokens=True": "skip_special_tokens=False"}),
         edit("cut-at-the-first", "The first token of each row is thrown away, whether it is a start token or a word.",
@@ -490,14 +529,18 @@ class Metrics(Check):
         return {**metrics(words, predictions, label_ids, stem), "arguments changed": False}
 
     mistakes = [
-        edit("precision-or-recall", "This is the recall: a prediction that says everything, whatever else it says, gets 1. Take the "
+        edit("precision-or-recall", "This is the recall: a prediction that says everything, whatever else it says, gets 1. Take "
+             "the "
              "F-measure.", {SCORES: SCORES.replace(".fmeasure", ".recall")}),
-        edit("exchanged", "References and predictions are exchanged, so that what counts as length and as ended is the references'.",
+        edit("exchanged", "References and predictions are exchanged, so that what counts as length and as ended is the "
+             "references'.",
              {"(prediction.label_ids, prediction.predictions)": "(prediction.predictions, prediction.label_ids)",
               "ids = np.asarray(prediction.predictions)\n": "ids = np.asarray(prediction.label_ids)\n"}),
-        edit("stemmer-always", "Words are always reduced to their stems: figures are then higher, and not comparable with `rouge_l`.",
+        edit("stemmer-always", "Words are always reduced to their stems: figures are then higher, and not comparable with "
+             "`rouge_l`.",
              {SCORER: SCORER.replace("use_stemmer=use_stemmer", "use_stemmer=True")}),
-        edit("stemmer-never", "`use_stemmer` has no effect.", {SCORER: SCORER.replace("use_stemmer=use_stemmer", "use_stemmer=False")}),
+        edit("stemmer-never", "`use_stemmer` has no "
+             "effect.", {SCORER: SCORER.replace("use_stemmer=use_stemmer", "use_stemmer=False")}),
         edit("percent", "ROUGE-L is in percent. Asked for is a fraction from 0 to 1.",
              {"float(np.mean(scores))": "100 * float(np.mean(scores))"}),
         edit("rouge-1", "This is ROUGE-1, which counts common words in any order. ROUGE-L wants them in order.",
@@ -535,7 +578,8 @@ class Written(Check):
         return {"lines": lines, "returned": lines, "escaped letters": False}
 
     mistakes = [
-        edit("one-array", "The file is one JSON list. JSON Lines has one object a line, so that it can be read, and cut off, line by line.",
+        edit("one-array", "The file is one JSON list. JSON Lines has one object a line, so that it can be read, and cut off, "
+             "line by line.",
              {DUMPED: "text = json.dumps(lines, ensure_ascii=False)"}),
         edit("source-against-prediction", "ROUGE-L is taken against the source. It is to be against the target.",
              {'rouge_l(row["target"], text)': 'rouge_l(row["source"], text)'}),
@@ -570,7 +614,8 @@ class WrittenRefuses(Check):
         return refused(got, expected, "generated")
 
     mistakes = [
-        edit("cut-to-the-shorter", "Rows and predictions of different number went through, cut to the shorter of the two: from some row "
+        edit("cut-to-the-shorter", "Rows and predictions of different number went through, cut to the shorter of the two: from "
+             "some row "
              "on they may not belong together.", {"    require_as_many(rows, generated)\n": ""}),
     ]  # fmt: skip
 
@@ -620,20 +665,27 @@ class TrainerEvaluates(Built):
         return {
             "batch": batch,
             "evaluation": {**{f"eval_{name}": figure for name, figure in figures.items()}, "eval_loss": value},
-            "asked of generation": {"longest": settings["max_target"] + 1, "beams": settings.get("num_beams", 1), "sampled": False,
+            "asked of "
+            "generation": {"longest": settings["max_target"] + 1, "beams": settings.get("num_beams", 1), "sampled": False,
                                     "begins with the answer": False},
         }  # fmt: skip
 
     mistakes = [
-        edit("teacher-forced", "Evaluation does not generate: it takes the likeliest token behind each piece of the *reference*. That "
+        edit("teacher-forced", "Evaluation does not generate: it takes the likeliest token behind each piece of the "
+             "*reference*. That "
              "figure is far better than anything the model writes by itself. `predict_with_generate=True`.",
-             {"predict_with_generate=True": "predict_with_generate=False", "compute_metrics=partial(compute_metrics, tokenizer=tokenizer)":
-              "compute_metrics=lambda found: compute_metrics(type(found)(predictions=np.pad(np.asarray(found.predictions).argmax(-1), "
+             {"predict_with_generate=True": "predict_with_generate=False", "compute_metrics=partial(compute_metrics, "
+             "tokenizer=tokenizer)":
+              "compute_metrics=lambda found: "
+              "compute_metrics(type(found)(predictions=np.pad(np.asarray(found.predictions).argmax(-1), "
               "((0, 0), (1, 0))), label_ids=found.label_ids), tokenizer)"}),
-        edit("start-not-counted", "Generation has room for one token too few: `generation_max_length` counts the start token, so that an "
+        edit("start-not-counted", "Generation has room for one token too few: `generation_max_length` counts the start token, "
+             "so that an "
              "answer of max_target tokens could not be written to its end.", {ROOM: "generation_max_length=config.max_target,"}),
-        edit("default-length", "Generation stops at the model's default length. Long answers are cut, and nobody says so.", {"        " + ROOM + "\n": ""}),
-        edit("beams-ignored", "`config.num_beams` does not reach generation.", {"        generation_num_beams=config.num_beams,\n": ""}),
+        edit("default-length", "Generation stops at the model's default length. Long answers are cut, and nobody says so.", {"  "
+             "      " + ROOM + "\n": ""}),
+        edit("beams-ignored", "`config.num_beams` does not reach generation.", {"        "
+             "generation_num_beams=config.num_beams,\n": ""}),
         edit("no-metric", "Evaluation measures the loss alone: hand `compute_metrics` on, with the tokenizer.",
              {"compute_metrics=partial(compute_metrics, tokenizer=tokenizer)": "compute_metrics=None",
               BEST: ""}),
@@ -641,9 +693,11 @@ class TrainerEvaluates(Built):
              {"eval_dataset=prepared(validation_rows)": "eval_dataset=prepared(train_rows)"}),
         edit("lengths-exchanged", "max_source and max_target are exchanged.",
              {"config.max_source, config.max_target)": "config.max_target, config.max_source)"}),
-        edit("labels-in-generation", "The decoder's input of the batch goes into generation too: it has another shape than the labels.",
+        edit("labels-in-generation", "The decoder's input of the batch goes into generation too: it has another shape than the "
+             "labels.",
              {"data_collator=partial(collate, start_id=model.config.decoder_start_token_id, pad_id=tokenizer.pad_token_id)":
-              "data_collator=lambda rows: {name: torch.nn.functional.pad(value, (0, 1)) if name == \"decoder_input_ids\" else value for "
+              "data_collator=lambda rows: {name: torch.nn.functional.pad(value, (0, 1)) if name == \"decoder_input_ids\" else "
+              "value for "
               "name, value in collate(rows, model.config.decoder_start_token_id, tokenizer.pad_token_id).items()}"}),
     ]  # fmt: skip
 
@@ -670,10 +724,12 @@ class TrainerLearns(Built):
         return difference({name: got[name] for name in expected if name in got}, expected, self.tolerance)
 
     mistakes = [
-        edit("mean-of-means", "Each of the batches of a step is averaged by itself, so that tokens of batches with short answers weigh "
+        edit("mean-of-means", "Each of the batches of a step is averaged by itself, so that tokens of batches with short "
+             "answers weigh "
              "more. Divide by the number of tokens of all (`num_items_in_batch`).",
              {OWN_LOSS: "return sft_loss(outputs.logits, labels) / config.accumulate"}),
-        edit("not-divided", "The losses of the batches of a step are added up, each divided by its own tokens: the gradient grows with "
+        edit("not-divided", "The losses of the batches of a step are added up, each divided by its own tokens: the gradient "
+             "grows with "
              "`config.accumulate`. Divide by the number of tokens of all (`num_items_in_batch`).",
              {OWN_LOSS: "return sft_loss(outputs.logits, labels)"}),
         edit("summed", "The loss is a sum over tokens.", {OWN_LOSS: "return sft_loss(outputs.logits, labels, 1)"}),
@@ -687,10 +743,12 @@ class TrainerKeepsTheBest(Built):
     """A model whose answers at each evaluation are scripted: the best of them is to be kept, whatever the loss does."""
 
     def cases(self, rng):
-        for worths in ([0, 2, 1], [2, 0, 1], [0, 1, 1, 2], [1, 0, 0, 0]):  # how many of the two answers are right, one evaluation each
+        # right answers of the two, evaluation by evaluation; with the large step the validation loss rises from the first on
+        for worths, rate in (([0, 2, 1], 1e-3), ([0, 2, 1], 5.0), ([2, 0, 1], 1e-3), ([0, 1, 1, 2], 1e-3), ([1, 0, 0, 0], 1e-3)):
             targets = [[7, 6], [8, 9]]
             said = [[[0, *(target if place < worth else [5, 5]), 1] for place, target in enumerate(targets)] for worth in worths]
-            settings = {"batch_size": 2, "eval_every": 1, "max_source": 6, "max_target": 5, "epochs": len(worths)}
+            settings = {"batch_size": 2, "eval_every": 1, "max_source": 6, "max_target": 5, "epochs": len(worths),
+                        "learning_rate": rate}  # fmt: skip
             case = self.case(rng, [(1, 2), (2, 1)], [(1, 1), (1, 1)], settings, worth=[np.array(ids) for ids in said])
             case["rows"]["validation"] = [{"source": "who", "target": "good film"}, {"source": "what", "target": "bad fine"}]
             yield case
@@ -706,9 +764,11 @@ class TrainerKeepsTheBest(Built):
         return difference({name: got[name] for name in expected if name in got}, expected, self.tolerance)
 
     mistakes = [
-        edit("keeps-the-last", "After training the model is that of the last step. `load_best_model_at_end` brings back the best one.",
+        edit("keeps-the-last", "After training the model is that of the last step. `load_best_model_at_end` brings back the "
+             "best one.",
              {"load_best_model_at_end=True": "load_best_model_at_end=False"}),
-        edit("best-by-loss", "The best checkpoint is chosen by the loss, which says how well references are foreseen, not how well the "
+        edit("best-by-loss", "The best checkpoint is chosen by the loss, which says how well references are foreseen, not how "
+             "well the "
              "model writes. `metric_for_best_model` is rougeL.",
              {BEST: '        metric_for_best_model="loss",\n        greater_is_better=False,\n'}),
         edit("keeps-the-worst", "The checkpoint with the *lowest* ROUGE-L is kept: greater is better.",

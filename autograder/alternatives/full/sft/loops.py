@@ -6,8 +6,9 @@ def preprocess_function(examples, tokenizer, max_source, max_target):
     require_room("max_source", max_source)
     require_room("max_target", max_target)
     out = {"input_ids": [], "attention_mask": [], "labels": [], "source_cut": [], "target_cut": []}
-    for source, target in zip(examples["source"], examples["target"]):
-        for text, limit, name, cut in ((source, max_source, "input_ids", "source_cut"), (target, max_target, "labels", "target_cut")):
+    sides = ("source", max_source, "input_ids"), ("target", max_target, "labels")
+    for texts in zip(examples["source"], examples["target"]):
+        for text, (side, limit, name) in zip(texts, sides):
             row, lost = [], 0
             for token in tokenizer(text, add_special_tokens=False)["input_ids"]:
                 if len(row) < limit - 1:
@@ -15,7 +16,7 @@ def preprocess_function(examples, tokenizer, max_source, max_target):
                 else:
                     lost += 1
             out[name].append(row + [tokenizer.eos_token_id])
-            out[cut].append(lost)
+            out[f"{side}_cut"].append(lost)
     out["attention_mask"] = [[1 for _ in row] for row in out["input_ids"]]
     for name, filler in (("input_ids", tokenizer.pad_token_id), ("attention_mask", 0), ("labels", -100)):
         longest = max(len(row) for row in out[name])
