@@ -99,7 +99,7 @@ class Labels:
             texts = {tuple(task["data"][name] for name in ("prompt", "answer1", "answer2")) for task in tasks}
         except (OSError, ValueError, KeyError, TypeError):
             raise InputProblem(f"{self.path}: {expected}") from None
-        if any(not isinstance(task.get("annotations"), list) or len(task["annotations"]) != 1 for task in tasks):
+        if not all(map(_is_ours, tasks)):
             raise InputProblem(f"{self.path}: {expected}")
         strange = texts - {pair.texts for pair in self.pairs}
         if strange:
@@ -125,11 +125,12 @@ class Labels:
         choice, pair = CHOICES[key], self.waiting[0]
         better = {"one": pair.shown, "two": 3 - pair.shown}.get(choice)
         selected = {1: "left", 2: "right", None: "tie"}[better]
-        number, now = self.done + 1, datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
+        now = datetime.now(timezone.utc)
+        number = max([int(1000 * now.timestamp()), *(task["annotations"][0]["id"] + 1 for task in self.tasks)])  # nobody else's
         result = {"value": {"selected": selected}, "id": f"r{number}", "from_name": "comparison", "to_name": "comparison",
                   "type": "pairwise", "origin": "manual"}  # fmt: skip
         annotation = {"id": number, "completed_by": 1, "result": [] if choice == "skip" else [result],
-                      "was_cancelled": choice == "skip", "created_at": now,
+                      "was_cancelled": choice == "skip", "created_at": now.isoformat(timespec="seconds").replace("+00:00", "Z"),
                       "lead_time": round(time.monotonic() - self.since, 2)}  # fmt: skip
         shown = ["answer1", "answer2"] if pair.shown == 1 else ["answer2", "answer1"]
         task = {"id": self.pairs.index(pair) + 1, "data": dict(zip(("prompt", "answer1", "answer2"), pair.texts)),
@@ -163,6 +164,16 @@ class Labels:
         write_whole(self.path, json.dumps(tasks, ensure_ascii=False, indent=1) + "\n")
         self.tasks, self.waiting, self.since = tasks, [], time.monotonic()  # the file first: what is shown as kept, is kept
         self.waiting = self._waiting()
+
+
+def _is_ours(task: dict[str, Any]) -> bool:
+    """Whether a task has one annotation of the kind that is written here."""
+    try:
+        (annotation,) = task["annotations"]
+        made = [] if annotation["was_cancelled"] else [result["value"]["selected"] for result in annotation["result"]]
+        return isinstance(annotation["id"], int) and all(selected in ("left", "right", "tie") for selected in made)
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 def readable(prompt: str) -> str:

@@ -252,7 +252,7 @@ def measured_numbers(found):
     numbers["bug, the reader"] = f"{found['bug']['mended']['reader']:.4f}"
     world = found["world"]
     numbers["world, preferences"] = f"{world['preferences']} judgements"
-    numbers["world, ties"] = f"{world['ties'] / world['preferences']:.2f} of them ties"
+    numbers["world, ties"] = f"{100 * world['ties'] / world['preferences']:.0f}% are ties"
     for name in ("best", "length"):
         share, low, high = world[name]
         numbers[f"world, {name}"] = f"{share:.3f} ({low:.3f} to {high:.3f})"

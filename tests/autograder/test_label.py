@@ -69,6 +69,19 @@ def test_ties_skips_and_undo(labels):
     assert json.loads(labels.path.read_text()) == []
 
 
+def test_two_peoples_files_are_one_list(labels, tmp_path):
+    """No judgement of the one has an id of the other, nor of its own file: laid together they are read as what they are."""
+    other = Labels(labels.pairs, tmp_path / "other.json", 0)
+    for mine in (labels, other):
+        for key in "12s0":
+            mine.judge(key)
+        time.sleep(0.005)  # two people do not begin within the same thousandth of a second
+    both = json.loads(labels.path.read_text()) + json.loads(other.path.read_text())
+    (tmp_path / "both.json").write_text(json.dumps(both))
+    found = reward_model.load_preferences(str(tmp_path / "both.json"))
+    assert len(found) == 6 and [p.label for p in found[:3]] == [p.label for p in found[3:]]
+
+
 def test_goes_on_where_it_stopped_and_not_with_other_pairs(labels, tmp_path):
     labels.judge("1")
     labels.judge("2")
