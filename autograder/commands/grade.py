@@ -46,8 +46,10 @@ def grade(
 
     Stopped or repeated, it goes on where it was: only what changed is graded again.
     """
-    from autograder.cli import UsageProblem
     from autograder.commands.release import need_solutions
+
+    need_solutions("grade")  # before the rest, which a student's copy does not have
+    from autograder.cli import UsageProblem
     from autograder.grading import finish
     from autograder.grading.roster import joined, read_roster
     from autograder.grading.run import Batch, write_pages
@@ -56,7 +58,6 @@ def grade(
     from autograder.policy import load_policy
     from autograder.questions.rows import lessons_with_questions
 
-    need_solutions("grade")
     refuse_options(sandbox, executor, scheduler, attempts, merge, backend)
     course = courses.load()
     rules = None if policy is None else load_policy(policy, course)

@@ -273,6 +273,21 @@ def test_what_is_in_the_zip_and_what_is_not(zipped):
         )
 
 
+@pytest.mark.slow
+def test_setup_finds_a_python_and_closes_the_sources(zipped, tmp_path):
+    """The script as it is, but that the libraries are left out: nothing is fetched here."""
+    unpack(zipped, tmp_path / "autograder")
+    (tmp_path / "autograder/source/requirements.txt").write_text("")
+    environment = {"PATH": os.environ["PATH"], "CLIMB_AUTOGRADER": str(tmp_path / "autograder"), "HOME": str(tmp_path)}
+    script = str(tmp_path / "autograder/source/setup.sh")
+    done = subprocess.run(["bash", script], env=environment, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stderr
+    python = tmp_path / "autograder/venv/bin/python"
+    found = subprocess.run([python, "-c", "import sys; print(sys.version_info >= (3, 11))"], capture_output=True, text=True)
+    assert found.stdout.strip() == "True"
+    assert stat.S_IMODE((tmp_path / "autograder/source").stat().st_mode) == 0o700
+
+
 def test_versions_are_those_the_truths_were_made_with():
     import numpy
     import torch
