@@ -135,3 +135,11 @@ def test_real_feedback_of_asqa(tmp_path, fields):
     summary, rows = run("reward_model", tmp_path, fields | more)
     assert len(rows) == 4 and summary["test_pairs"] > 20
     assert any("are ties" in note for note in summary["notes"]) and any("were cut" in note for note in summary["notes"])
+
+
+def test_words_that_the_model_does_not_know_are_told(tmp_path, fields):
+    rows = [{"prompt": f"the film {n}", "chosen": "splendid beyond all words", "rejected": "quite bad"} for n in range(12)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    more = {"data": str(tmp_path / "pairs.jsonl"), "batch_size": 2, "steps": 1}
+    summary, _ = run("reward_model", tmp_path / "run", fields | more)
+    assert any("% of the training tokens are words that model=" in note for note in summary["notes"])

@@ -34,6 +34,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "asqa": {**GPT2, "data": "qa_feedback/train_feedback.json", "max_length": 1024, "batch_size": 8, "epochs": 2},
 }
 BEST = "best.pt"
+MOST_UNKNOWN = 0.1
+"Of all tokens; of texts with more unknown words the run says so: to the model they look alike."
 
 
 @dataclass(frozen=True)
@@ -217,7 +219,18 @@ def encoded(some: list[Preference], what: str, config: Config, tokenizer: Any, m
         say(f"{found.dropped} of {len(some)} {what} pairs are ties, which have no answer to prefer, and were left out")
     if found.cut:
         say(f"{found.cut} of {2 * len(found)} {what} texts were longer than {longest} tokens and were cut")
+    share = unknown_share(found, tokenizer)
+    if share > MOST_UNKNOWN:
+        say(f"{share:.0%} of the {what} tokens are words that model={config.model} does not know; name a model that does")
     return found
+
+
+def unknown_share(found: data.Preferences, tokenizer: Any) -> float:
+    """The share of tokens that stand for a word the tokenizer does not have; 0 where it has a token for every text, as GPT-2's."""
+    if tokenizer.unk_token_id in (None, tokenizer.eos_token_id):
+        return 0.0
+    tokens = [token for rows in (found.chosen, found.rejected) for row in rows for token in row]
+    return tokens.count(tokenizer.unk_token_id) / max(len(tokens), 1)
 
 
 def figures(chosen: torch.Tensor, rejected: torch.Tensor, lessons: SimpleNamespace, config: Config) -> dict[str, Any]:
