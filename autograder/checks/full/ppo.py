@@ -157,7 +157,8 @@ class WithinTheSupport(Check):
         edit("sampler-is-not-scorer", "The temperature is left out: it divided the logits when the tokens were drawn, so it does "
              "when they are scored.", {"support.clamp(min=0)) / temperature": "support.clamp(min=0))",
                                        "squeeze(1) / temperature": "squeeze(1)",
-                                       "chosen_log_probs(logits / temperature, tokens)": "chosen_log_probs(logits, tokens)"}),
+                                       "chosen_log_probs(warped(logits, temperature), tokens)":
+                                       "chosen_log_probs(logits, tokens)"}),
         edit("support-ignored", "Every token of the vocabulary counts in the sum. With top-k only those in the support could be "
              "drawn, and the probabilities of those sum to 1.", {"    if support is None:\n        return chosen": "    if "
              "True:\n"
@@ -179,7 +180,8 @@ class WithinTheSupport(Check):
         edit("temperature-multiplies", "The temperature multiplies the logits; it divides them: below 1 the likely become "
              "likelier.", {"support.clamp(min=0)) / temperature": "support.clamp(min=0)) * temperature",
                            "squeeze(1) / temperature": "squeeze(1) * temperature",
-                           "chosen_log_probs(logits / temperature, tokens)": "chosen_log_probs(logits * temperature, tokens)"}),
+                           "chosen_log_probs(warped(logits, temperature), tokens)":
+                           "chosen_log_probs(logits * temperature, tokens)"}),
         edit("cut-graph", "The normaliser carries no gradient: then raising a logit never lowers another token's probability.",
              {"return chosen - kept.logsumexp(dim=1)": "return chosen - kept.logsumexp(dim=1).detach()"}),
     ]  # fmt: skip
