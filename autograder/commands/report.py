@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 def report(
     runs: list[str] = typer.Argument(..., metavar="RUN", help="Runs to show: their folders, or their names under runs/. A folder of runs, as a sweep makes it, counts as its runs. Or one graded class: the folder that `climb grade --out` wrote."),
     out: Optional[Path] = typer.Option(None, "--out", metavar="FILE", help="The page. Left out: report.html in the run's folder, or in the one that holds the runs."),
-    policy: Optional[Path] = typer.Option(None, "--policy", metavar="FILE", help="Of a class: the course.toml that says what students may see."),
+    policy: Optional[Path] = typer.Option(None, "--policy", metavar="FILE", help="Of a class: the course.toml that says what students may see. Left out: the one it was graded or reported with."),
     lessons_url: str = typer.Option("", "--lessons-url", metavar="URL", help="Of a class: where the folder lessons/ can be read, if the pages go to students: https://example.org/climb."),
 ) -> None:  # fmt: skip
     """Show runs as one HTML page, several of them side by side; or a graded class, every student and all of them.
@@ -46,25 +46,23 @@ def report_class(folder: Path, out: Path | None, policy: Path | None, lessons_ur
 
     from autograder import course as courses
     from autograder.policy import load_policy
-    from autograder.reports.class_report import ClassProblem, write_reports
+    from autograder.reports.class_report import RULES, write_reports
 
     if out is not None:
         raise UsageProblem(f"--out: a class's pages go into its own folder, {folder}; leave it out")
     if lessons_url and not lessons_url.lower().startswith(("https://", "http://")):
         raise UsageProblem(f"--lessons-url: expected an address that begins with https://, received {lessons_url!r}")
     bars, course = Console(stderr=True), courses.load()
-    try:
-        rules = load_policy(policy, course)
-        columns = TextColumn("pages"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        with Progress(*columns, console=bars, transient=True, disable=not bars.is_terminal) as bar:
-            task = bar.add_task("pages", total=sum(1 for _ in folder.glob("*/result.json")))
+    kept = folder / RULES if (folder / RULES).is_file() else None
+    rules = load_policy(policy or kept, course) if policy or kept else None
+    columns = TextColumn("pages"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=bars, transient=True, disable=not bars.is_terminal) as bar:
+        task = bar.add_task("pages", total=sum(1 for _ in folder.glob("*/result.json")))
 
-            def done(name: str) -> None:
-                bar.update(task, advance=1)
+        def done(name: str) -> None:
+            bar.update(task, advance=1)
 
-            page = write_reports(folder, course, policy=rules, lessons_url=lessons_url, done=done)
-    except (ClassProblem, ValueError) as error:
-        raise UsageProblem(str(error)) from None
+        page = write_reports(folder, course, policy=rules, lessons_url=lessons_url, done=done)
     print(f"{page}: open it in a browser; each student's page is {folder}/<student>/report.html")
 
 

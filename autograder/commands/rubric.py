@@ -30,45 +30,41 @@ def rubric(
     from autograder.cli import UsageProblem
     from autograder.commands.release import lessons_named
     from autograder.rubric.files import read_files, write_files
-    from autograder.rubric.marking import Marking, MarkingProblem
+    from autograder.rubric.marking import Marking
 
     if files is not None and read is not None:
         raise UsageProblem("--files writes and --read reads: give one of them")
     course = courses.load()
     chosen = [lesson for lesson in lessons_named(lessons, course) if not lesson.silent_bug]
-    try:
-        marking = Marking(directory, chosen)
-        if files is not None:
-            paths = write_files(marking, files)
-            print(
-                f"{len(paths)} files in {files}: fill in `points` and `comment`, then `climb rubric {directory} --read {files}`"
-            )
-        elif read is not None:
-            kept, empty = read_files(marking, read)
-            print(f"{kept} marks read{f', {empty} answers still empty' if empty else ''}")
-        else:
-            as_page(marking, port, open_browser)
-        print(f"{marking.told()}. `climb report {directory}` puts them into the pages")
-    except (MarkingProblem, ValueError) as problem:
-        raise UsageProblem(str(problem)) from None
+    marking = Marking(directory, chosen)
+    if files is not None:
+        paths = write_files(marking, files)
+        print(f"{len(paths)} files in {files}: fill in `points` and `comment`, then `climb rubric {directory} --read {files}`")
+    elif read is not None:
+        kept, empty = read_files(marking, read)
+        print(f"{kept} marks read{f', {empty} answers still empty' if empty else ''}")
+    else:
+        as_page(marking, port, open_browser)
+    print(f"{marking.told()}. `climb report {directory}` puts them into the pages")
 
 
 def as_page(marking: Any, port: int, open_browser: bool) -> None:
     from autograder.pages.server import serve
 
+    marking.told()  # a damaged file of marks is told before a page opens
     serve(page_of(marking), port=port, open_browser=open_browser)
 
 
 def page_of(marking: Any) -> Any:
     """The page: its state is the list of questions; `open` gives one's answers, `save` keeps a mark, `quit` ends the command."""
+    from autograder.course import CourseError
     from autograder.pages.server import Page, Refused
-    from autograder.rubric.marking import MarkingProblem
 
     def action(function):
         def act(body: dict) -> dict:
             try:
                 return function(body)
-            except (MarkingProblem, ValueError) as problem:
+            except CourseError as problem:
                 raise Refused(str(problem)) from None
 
         return act

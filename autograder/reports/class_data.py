@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from autograder.course import TRACKS, Course, Lesson
+from autograder.course import TRACKS, Course, CourseError, Lesson
 from autograder.grading.examine import plain
 
 RESULT = "result.json"
@@ -22,7 +22,7 @@ STUMBLED = ("error", "timeout", "crashed", "refused")
 ANSWERS = re.compile(r"answers/(?P<folder>[^/:]+)\.toml::(?P<question>.+)")
 
 
-class ClassProblem(ValueError):
+class ClassProblem(CourseError):
     """DIR is no graded class: one line that says what was expected."""
 
 

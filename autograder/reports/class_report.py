@@ -12,6 +12,7 @@ from autograder.reports import class_page, pages, student_page
 from autograder.reports.class_data import ClassProblem, Graded, handed_in, read_class
 
 CLASS_PAGE, STUDENT_PAGE, FULL_PAGE = "class.html", "report.html", "full.html"
+RULES = ".course.toml"  # the policy under which the pages were written last
 
 __all__ = ["CLASS_PAGE", "STUDENT_PAGE", "ClassProblem", "is_graded_class", "write_reports"]
 
@@ -40,13 +41,14 @@ def write_reports(
 ) -> Path:
     """Writes every student's page and the class's from what `climb grade --out` has left in `out`; returns the class's page.
 
-    course: its lessons' titles, questions and skeletons; None leaves them out. policy: what students may see; where it hides
-    something, `full.html` beside each `report.html` is the instructor's. lessons_url: where lessons/ can be read, if the pages
-    leave this machine. files: {student: {"toy/x.py": text}} where the submissions are in memory; else they are looked for below
+    course: its lessons' titles, questions and skeletons; None leaves them out. policy: what students may see, kept in
+    `out` for the next time; where it hides something, `full.html` beside each `report.html` is the instructor's. lessons_url:
+    where lessons/ can be read, if the pages leave this machine. files: {student: {"toy/x.py": text}} where the submissions are in memory; else they are looked for below
     each student's folder. done(name): after each student. Raises ClassProblem, OSError.
     """
-    policy = policy or Policy()
     graded = read_class(out)
+    keep_rules(out, policy)
+    policy = policy or Policy()
     add_marks(graded)
     theirs = student_page.Setting(course, lessons_url=lessons_url, policy=policy)
     ours = student_page.Setting(course, lessons_url=lessons_url, class_page=True, policy=policy, everything=True)
@@ -62,6 +64,14 @@ def write_reports(
         done(student.name)
     title = title or policy.title or f"{out.resolve().name}: {pages.plural(len(graded.students), 'student')}"
     return pages.write_page(out / CLASS_PAGE, class_page.page(graded, title, course, notes))
+
+
+def keep_rules(out: Path, policy: Policy | None) -> None:
+    """Keeps the file of the rules beside the pages: written anew without being told of it, they still hide what they hid."""
+    if policy is None:
+        (out / RULES).unlink(missing_ok=True)
+    elif policy.path is not None and policy.path.resolve() != (out / RULES).resolve():
+        pages.write_page(out / RULES, policy.path.read_text(encoding="utf-8-sig"))
 
 
 def hides_something(policy: Policy) -> bool:

@@ -18,7 +18,7 @@ LARGEST = 64 << 20  # bytes: a thousand long answers are some three million
 
 
 def write_files(marking: Marking, folder: Path) -> list[Path]:
-    """Writes a file for each question, with the marks so far. Raises MarkingProblem where one is there already: it may be in use."""
+    """Writes a file for each question, with the marks so far. Raises MarkingProblem where one is there: it may be in use."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = {folder / f"{task.question.lesson.folder.name}.{task.question.id}.toml": task for task in marking.tasks.values()}
     for path in paths:

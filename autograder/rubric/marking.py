@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Iterator, Sequence
 
-from autograder.course import Lesson
+from autograder.course import CourseError, Lesson
 from autograder.progress import locked
 from autograder.questions.marking import Question, questions_of
 from autograder.reports.class_data import harmless
@@ -19,7 +19,7 @@ STEP = 0.25  # points of an item are multiples of it, so that sums are exact
 MOST_COMMENTS = 9  # offered again
 
 
-class MarkingProblem(ValueError):
+class MarkingProblem(CourseError):
     """A mark or a file of marks that cannot be taken: one line."""
 
 

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from autograder.course import CourseError
 from autograder.progress import write_whole
 from autograder.questions.marking import Question
 
@@ -88,7 +89,7 @@ def sheet_file(out: Path, question: Question) -> Path:
 
 
 def read_sheet(out: Path, question: Question) -> Sheet:
-    """The marks of a question so far. Raises ValueError, in one line, for a file that is not what `write_sheet` wrote."""
+    """The marks of a question so far. Raises CourseError, in one line, for a file that is not what `write_sheet` wrote."""
     sheet, path = Sheet(question, items_of(question)), sheet_file(out, question)
     if not path.is_file():
         return sheet
@@ -120,8 +121,8 @@ def write_sheet(out: Path, sheet: Sheet) -> Path:
 def marks_by_student(out: Path) -> dict[str, dict[str, dict[str, Any]]]:
     """{student's folder: {row id: {"points", "max_points", "items", "comment"}}} of marks that still belong to what was written.
 
-    Once a question is being marked, who wrote nothing has no points of its full ones; who wrote and is not marked yet has no entry.
-    Read from the files alone, so that who only wants grades needs no course. Raises ValueError for a damaged file.
+    Once a question is being marked, who wrote nothing has no points of its full ones; who is not marked yet has no entry.
+    Read from the files alone, so that who only wants grades needs no course. Raises CourseError for a damaged file.
     """
     found: dict[str, dict[str, dict[str, Any]]] = {}
     sheets = sorted((out / FOLDER).glob("*.json")) if (out / FOLDER).is_dir() else []
@@ -149,8 +150,8 @@ def marks_by_student(out: Path) -> dict[str, dict[str, dict[str, Any]]]:
     return found
 
 
-def damaged(path: Path, error: Exception) -> ValueError:
-    return ValueError(f"{path} is damaged ({type(error).__name__}): mend it, or move it away to mark anew")
+def damaged(path: Path, error: Exception) -> CourseError:
+    return CourseError(f"{path} is damaged ({type(error).__name__}): mend it, or move it away to mark anew")
 
 
 class Written:

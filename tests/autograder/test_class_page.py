@@ -164,6 +164,12 @@ def test_climb_report_writes_the_pages_of_a_class(tiny, tmp_path, pages):
     tiny.climb("report", out, "--lessons-url", "javascript:alert(1)").refused("--lessons-url", "https://")
     tiny.climb("report", out, "--policy", tmp_path / "none.toml").refused("none.toml", "cannot be read")
     tiny.climb("report", tmp_path, "--lessons-url", "https://example.org").refused("one graded class")
+    rules = tmp_path / "course.toml"
+    rules.write_text('[visibility]\ntests = "hidden"\n')
+    for words in (("--policy", rules), ()):  # once told, they hold
+        (out / "anna/full.html").unlink(missing_ok=True)
+        assert tiny.climb("report", out, *words).code == 0 and (out / "anna/full.html").is_file()
+        assert "not shown now" in (out / "anna/report.html").read_text()
     (out / "rubric").mkdir()
     (out / "rubric/x.json").write_text("{")
     tiny.climb("report", out).refused("x.json", "damaged")

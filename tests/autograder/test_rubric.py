@@ -276,7 +276,8 @@ def test_the_command_writes_and_reads_files(tiny, tmp_path, pages):
     tiny.climb("rubric", out).refused("holds no results")
     pages.write_result(out, "anna", [pages.row_of(course.exercises[0], "passed")])
     tiny.climb("rubric", out).refused("no student has written an answer")
-    toml = '[[question]]\nid = "why"\nsection = "1.1"\nkind = "text"\npoints = 2\nprompt = "Why?"\nrubric = ["2 points: because"]\n'
+    toml = '[[question]]\nid = "why"\nsection = "1.1"\nkind = "text"\npoints = 2\nprompt = "Why?"\n'
+    toml += 'rubric = ["2 points: because"]\n'
     tiny.write("lessons/01-first/questions.toml", toml)
     pages.keep_files(out / "anna", {"answers/01-first.toml": '[why]\nanswer = "Because."\n'})
     tiny.climb("rubric", out, "--files", tmp_path / "f", "--read", tmp_path / "f").refused("--files", "--read")

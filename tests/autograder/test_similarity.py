@@ -190,7 +190,8 @@ def test_the_same_file_is_a_group_and_counts_once_in_pairs(given):
 
 
 def test_what_many_write_is_not_listed(given):
-    usual = "    advantage = rewards - baseline\n    kept = advantage[mask > 0].reshape(-1)\n    spread = kept.std() + 1e-8\n    weighted = (log_probs * advantage.detach()).sum(dim=-1)\n    total = -weighted.mean()\n    return total * 1.0\n"
+    usual = "    advantage = rewards - baseline\n    kept = advantage[mask > 0].reshape(-1)\n    spread = kept.std() + 1e-8\n"
+    usual += "    weighted = (log_probs * advantage.detach()).sum(dim=-1)\n    total = -weighted.mean()\n    return total * 1.0\n"
     few = {f"t{n}": {FILE: handed_in(body(100 + n).split("    return")[0] + usual)} for n in range(4)}
     many = {f"t{n}": {FILE: handed_in(body(100 + n).split("    return")[0] + usual)} for n in range(COMMON + 3)}
     assert len(similar(few, given).pairs) == 6
@@ -288,7 +289,8 @@ def test_in_a_browser_on_a_screen_and_a_phone(listed, browser):
 
 def test_the_command(tiny, tmp_path, pages, monkeypatch):
     folder = tmp_path / "in"
-    own = "    y = [torch.tensor(float(n)) * 3 - 1 for n in range(7) if n % 2]\n    z = sum(y, start=x) - sum(y)\n    return z + x\n"
+    own = "    y = [torch.tensor(float(n)) * 3 - 1 for n in range(7) if n % 2]\n"
+    own += "    z = sum(y, start=x) - sum(y)\n    return z + x\n"
     for name in ("anna", "ben", "cleo"):
         text = (
             tiny.solution()
