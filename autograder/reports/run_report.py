@@ -53,9 +53,16 @@ FINALS = {  # name: (what a person calls it, unit); the order is that of the rep
     "eos_rate": ("Share that ends (EOS)", ""),
     "distinct_1": ("Distinct tokens", "share of all"),
     "distinct_2": ("Distinct pairs of tokens", "share of all"),
-    "repetition": ("Repetition", "share of three-word runs said before"),
+    "length": ("Length", "tokens"),
+    "ended": ("Share that ends (EOS)", ""),
+    "repetition": ("Repetition", "share of word pairs said before"),
+    "kl_coef": ("Price of KL at the end", "reward units a nat"),
+    "accuracy_by_length": ("Accuracy of preferring the longer", "share of pairs"),
+    "calibration_error": ("Calibration error", ""),
+    "spread": ("Spread of the scores", "standard deviation"),
+    "validation_loss": ("Log loss on validation pairs", "the lowest"),
 }
-NOT_FIGURES = ("notes", "sweep", "knob")
+NOT_FIGURES = ("notes", "sweep", "knob", "calibration")
 LAST = {
     "steps": ("Steps", ""),
     "texts": ("Texts", ""),
