@@ -36,7 +36,14 @@ SEEN = ("autograder/__init__.py", "autograder/sandbox", "autograder/probes")
 SEEN += ("toy/__init__.py", "toy/given", "full/__init__.py", "full/given")
 MEMORY, TASKS = "4g", "1024"  # of a whole container; each child has limits of its own
 GRACE_SECONDS = 5.0  # beyond a check's limit, until the container is taken for lost
-CAPABILITIES = ("SETUID", "SETGID", "CHOWN", "KILL", "DAC_OVERRIDE")  # to give each child a user and a folder, and to end it
+CAPABILITIES = (
+    "SETUID",
+    "SETGID",
+    "CHOWN",
+    "FOWNER",
+    "DAC_OVERRIDE",
+    "KILL",
+)  # to give each child a user and a folder, and to end it
 PASSED = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MPLBACKEND", "GLIBC_TUNABLES", "HF_HUB_OFFLINE")
 OUTCOMES = ("finished", "timeout", "crashed", "flooded")
 PYTHON = ".".join(map(str, sys.version_info[:2]))

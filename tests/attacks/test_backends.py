@@ -81,7 +81,7 @@ def test_a_container_gets_no_network_no_rights_and_no_truths(backend):
     assert pairs(words, "--runtime") == (["runsc"] if backend == "runsc" else [])
     assert pairs(words, "--cap-drop") == ["ALL"] and pairs(words, "--security-opt") == ["no-new-privileges"]
     given = {word.split("=")[1] for word in words if word.startswith("--cap-add")}
-    assert given == {"SETUID", "SETGID", "CHOWN", "KILL", "DAC_OVERRIDE"}  # neither SYS_ADMIN, SYS_PTRACE nor NET_*
+    assert given == {"SETUID", "SETGID", "CHOWN", "FOWNER", "DAC_OVERRIDE", "KILL"}  # neither SYS_ADMIN, SYS_PTRACE nor NET_*
     assert pairs(words, "--memory") == pairs(words, "--memory-swap") and pairs(words, "--pids-limit")
     volumes = pairs(words, "--volume")
     assert all(volume.endswith(":ro") for volume in volumes)
@@ -95,6 +95,41 @@ def test_a_container_gets_no_network_no_rights_and_no_truths(backend):
 def test_the_image_has_the_libraries_and_nothing_of_the_course():
     text = (Path(backends.__file__).with_name("image") / "Dockerfile").read_text()
     assert "COPY" not in text and "ADD" not in text and "torch" in text and "ARG PYTHON" in text
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="needs root and setpriv")
+def test_those_rights_are_enough():
+    """As root with what the command line gives and no more, without namespaces: the sandbox is full, and cleans up."""
+    rights = ",".join("+" + name.lower() for name in backends.CAPABILITIES)
+    words = [sys.executable, str(HERE / "hosts.py"), "setpriv", "--no-new-privs", f"--bounding-set=-all,{rights}"]
+    words += [sys.executable, "-c", IN_CONTAINER, str(HERE / "hosts.py")]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stderr[-3000:]
+    said = json.loads(done.stdout)
+    assert (
+        said["level"] == "full"
+        and "uid-drop" in said["layers"]
+        and not [name for name in said["layers"] if "namespace" in name]
+    )
+    assert said["left"] == [] and said["lost"] == [], said
+
+
+IN_CONTAINER = """
+import importlib.util, json, os, sys, time
+spec = importlib.util.spec_from_file_location("hosts", sys.argv[1])
+hosts = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(hosts)
+hosts.install(hosts.without(["namespaces"]))
+from autograder.sandbox import diagnosis
+from autograder.sandbox.client import Sandbox
+with Sandbox(["toy.word_agent"], "full", []) as sandbox:
+    found = diagnosis.diagnose(sandbox, "toy.word_agent", "baseline_trace")
+    time.sleep(1)
+    left = os.listdir(sandbox._folder + "/scratch")
+    lost = [tried.name for tried in found.attacks if not tried.held]
+    print(json.dumps({"level": sandbox.level, "layers": sandbox.layers, "left": left, "lost": lost, "note": sandbox.note}))
+"""
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,11 @@ def test_with_too_little_around_it_nothing_is_graded(container):
 
 @pytest.mark.slow
 def test_loops_use_up_the_run_and_are_told_apart_from_what_was_not_reached(container):
-    lost = right() + "\n\nwhile True:\n    pass\n"
+    names = [exercise.name for exercise in LESSON.exercises if "." not in exercise.name]
+    lost = (
+        right()
+        + f"\n\ndef endless(*_, **__):\n    while True:\n        pass\n\n\nglobals().update(dict.fromkeys({names}, endless))\n"
+    )
     made = container({"word_agent.py": lost}, settings={"seconds": 25.0, "patience": 1.0})
     assert made["code"] == 0 and made["execution_time"] <= 30
     reached = [test["output"].startswith("Not reached") for test in made["tests"] if test["status"] == "failed"]
