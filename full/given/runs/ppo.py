@@ -31,13 +31,17 @@ USES = {
 TITLE = "PPO on a language model, held near the model it began as"
 ONE_THREAD = False
 PRESETS: dict[str, dict[str, Any]] = {
-    "laptop": {},
+    "laptop": {"new_tokens": 64, "warmup_steps": 5, "value_rate": 3.0, "test_rows": 128},
     "tldr-laptop": {
         "model": "post-lm",
         "data": "posts",
         "rewards": "summary=post-reward",
         "weights": "0.5",
         "new_tokens": 40,
+        "warmup_steps": 5,
+        "value_rate": 3.0,
+        "steps": 40,
+        "test_rows": 128,
     },
     "imdb": {
         "model": "distilgpt2",
