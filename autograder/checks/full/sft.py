@@ -132,12 +132,15 @@ class ColumnsRefuse(Check):
         ):  # fmt: skip
             yield {"words": WORDS, "source": source, "target": target, "max_source": max_source, "max_target": max_target}
 
-    def truth(self, source, max_source, max_target, **case):
-        named = "max_source" if max_source < 2 else "max_target" if max_target < 2 else "examples"
-        return {"raised": "ValueError", "message": named}
+    @staticmethod
+    def spoilt(max_source, max_target, **case):
+        return "max_source" if max_source < 2 else "max_target" if max_target < 2 else "examples"
+
+    def truth(self, **case):
+        return {"raised": "ValueError", "message": self.spoilt(**case)}
 
     def judge(self, got, expected, **case):
-        return refused(got, expected, self.truth(**case)["message"])
+        return refused(got, expected, self.spoilt(**case))
 
     mistakes = [
         edit("uneven", "More sources than targets went through: from there on every answer belongs to another question.",
