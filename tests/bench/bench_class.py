@@ -55,10 +55,13 @@ def one(place: Path, size: int, chosen) -> None:
     started = time.perf_counter()
     grade(place, "out", chosen)
     again = time.perf_counter() - started
-    lines = [json.loads(line)["submission"] for line in (place / "out/journal.jsonl").read_text().splitlines()]
+    entries = map(json.loads, (place / "out/journal.jsonl").read_text().splitlines())
+    lines = [(entry["submission"], entry["key"]) for entry in entries]
     repeated = len(lines) - len(set(lines))
     figures = f"{size:>9}{seconds:>10.1f}{1000 * seconds / size:>10.0f}{1000 * used / size:>10.0f}{again:>10.1f}{len(wrong):>7}"
-    print(f"{figures}   {kills} kills, {repeated} graded twice", flush=True)
+    edited = len(lines) - len(made) - repeated
+    told = f", {edited} again because somebody edited the course meanwhile" if edited else ""
+    print(f"{figures}   {kills} kills, {repeated} graded twice{told}", flush=True)
     for line in wrong[:20]:
         print("   ", line)
     if chosen.kill:
