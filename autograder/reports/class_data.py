@@ -6,6 +6,7 @@ import json
 import os
 import re
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,14 @@ class Student:
     @property
     def final_max(self) -> float:
         return float(self.policy.get("max_score", self.result["max_score"]))
+
+    @property
+    def submitted(self) -> datetime | None:
+        """When it was handed in, where the rules were told."""
+        try:
+            return datetime.fromisoformat(str(self.policy.get("submitted")))
+        except ValueError:
+            return None
 
     @property
     def late_days(self) -> int:

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 from collections import Counter
+from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ MOST_MISTAKES = 60
 AT_ONCE = 12  # of them, and of the hardest exercises, that need no click
 MOST_PEOPLE = 40  # named under one mistake
 MOST_OUTLIERS = 24  # named under one rule
+DAY = timedelta(days=1)
 SCRIPT = Path(__file__).with_name("class_page.js")
 
 
@@ -238,6 +240,13 @@ def _pictures(graded: Graded) -> list[dict[str, Any]]:
         made.append(
             {"title": "Seconds that grading took", "svg": histogram(seconds, "seconds", 0.0, max(seconds)), "told": told}
         )
+    times = [when for student in graded.students if (when := student.submitted) is not None and when.tzinfo is not None]
+    if times:
+        first, late = min(times), sum(student.late_days > 0 for student in graded.students)
+        days = [(when - first) / DAY for when in times]
+        svg = histogram(days, "(day)", 0.0, max(1.0, *days), lambda day: f"{first + day * DAY:%d %b}")
+        told = f"{len(times):,} whose time is known; {late:,} late by the rules."
+        made.append({"title": "Handed in", "svg": svg, "told": told})
     return made
 
 

@@ -41,10 +41,10 @@ def write_reports(
 ) -> Path:
     """Writes every student's page and the class's from what `climb grade --out` has left in `out`; returns the class's page.
 
-    course: its lessons' titles, questions and skeletons; None leaves them out. policy: what students may see, kept in
-    `out` for the next time; where it hides something, `full.html` beside each `report.html` is the instructor's. lessons_url:
-    where lessons/ can be read, if the pages leave this machine. files: {student: {"toy/x.py": text}} where the submissions are in memory; else they are looked for below
-    each student's folder. done(name): after each student. Raises ClassProblem, OSError.
+    course: its lessons' titles, questions and skeletons; None leaves them out. policy: what students may see, kept in `out` for
+    the next time; where it hides something, `full.html` beside each `report.html` is the instructor's. lessons_url: where lessons/
+    can be read, if the pages leave this machine. files: {student: {"toy/x.py": text}} where the submissions are in memory; else
+    they are looked for below each student's folder. done(name): after each student. Raises ClassProblem, CourseError, OSError.
     """
     graded = read_class(out)
     keep_rules(out, policy)

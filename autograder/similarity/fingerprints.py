@@ -63,7 +63,7 @@ def require_copydetect() -> None:
         ) from None
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)
 def tokens(source: str) -> tuple[str, np.ndarray]:
     """(the tokens' text, its offsets) of a Python source."""
     from copydetect.utils import filter_code

@@ -136,13 +136,20 @@ def test_who_passes_what_few_pass_and_little_else(made, course):
 def test_who_is_late_by_the_rules_and_what_the_roster_calls_them(tmp_path, course, pages):
     row = pages.row_of(course.exercises[0], "passed")
     for number, days in enumerate((0, 3, 1)):
-        policy = {"late_days": days, "score": 1.0, "max_score": 1.0, "lessons": []}
+        policy = {
+            "submitted": f"2026-12-0{4 + days}T12:00:00+01:00",
+            "late_days": days,
+            "score": 1.0,
+            "max_score": 1.0,
+            "lessons": [],
+        }
         pages.write_result(
             tmp_path, f"s{number}", [row], policy=policy, student={"id": str(number), "name": f"Name {number}"}
         )
     graded = read_class(tmp_path)
     assert [(s.name, why) for s, why in late(graded.students).people] == [("s1", "3 days"), ("s2", "1 day")]
     text = class_page.page(graded, "x", course)
+    assert "3 whose time is known; 2 late by the rules." in text and "1 from 04 Dec to 04 Dec (day)" in text
     assert "Name 1 (s1)" in text and 'href="s1/report.html"' in text
 
 
