@@ -44,9 +44,9 @@ class QuestionRecipe:
     kept: int = 2
     "Words of each sentence that are left to the denoiser."
     sft_questions: int = 3600
-    sft_epochs: int = 4
     sft_batch: int = 16
-    sft_peak: float = 3e-3
+    sft_phases: tuple[tuple[int, float], ...] = ((4, 3e-3), (4, 2e-3))
+    "Epochs and peak learning rate, which falls to 0 as a cosine; each phase has a new optimizer."
     reward_questions: int = 2000
     "Questions with six preferences each, of which about a third are ties and teach nothing."
     reward_batch: int = 16
@@ -142,11 +142,22 @@ def fine_tune_t5(
     model = copy.deepcopy(pretrained)
     drawn = questions.draw(recipe.sft_questions, 1)
     pairs = [(question.source, questions.demonstration(question, 1)) for question in drawn]
-    rng = np.random.default_rng(recipe.seed + 21)
-    data = (batch for _ in range(recipe.sft_epochs) for batch in batches(pairs, tokenizer, recipe.sft_batch, rng))
-    steps = recipe.sft_epochs * math.ceil(len(pairs) / recipe.sft_batch)
-    plan = {"steps": steps, "peak": recipe.sft_peak, "warm_up": steps // 10}
-    return fit(model, data, lambda batch: model(**batch).loss, **plan, name="question-t5-sft", progress=progress)
+    for phase, (epochs, peak) in enumerate(recipe.sft_phases):
+        rng = np.random.default_rng(recipe.seed + 21 + 1000 * phase)
+        steps = epochs * math.ceil(len(pairs) / recipe.sft_batch)
+        plan = {"steps": steps, "peak": peak, "warm_up": steps // 10}
+        data = epochs_of(pairs, tokenizer, epochs, recipe.sft_batch, rng)
+        name = "question-t5-sft" if not phase else f"... phase {phase + 1}"
+        fit(model, data, lambda batch: model(**batch).loss, **plan, name=name, progress=progress)
+    return model
+
+
+def epochs_of(
+    pairs: list[tuple[str, str]], tokenizer: Any, epochs: int, batch: int, rng: np.random.Generator
+) -> Iterator[dict[str, Tensor]]:
+    """All pairs so many times, in another order each time."""
+    for _ in range(epochs):
+        yield from batches(pairs, tokenizer, batch, rng)
 
 
 def question_comparisons(questions: QuestionWorld, count: int, seed: int) -> list[dict[str, str]]:

@@ -9,8 +9,8 @@
     questions.rows(100, seed=1)                     # four predictions and six preferences a question, as in qa_feedback
 
 A question asks three to five things about one subject: "When was Marlow founded, who founded it and what is it known for?" Its
-context holds those facts, one or two others of the subject, and two or three of another subject of the same kind, a sentence
-each. The complete answer states what was asked, in the context's order and words.
+context holds those facts, one or two others of the subject, and two or three of another subject of the same kind that were not
+asked for either, a sentence each. The complete answer states what was asked, in the context's order and words.
 
 The scores, each in [0, 1]:
 
@@ -129,7 +129,7 @@ class QuestionWorld:
         order = [order[n] for n in rng.permutation(len(order))]
         asked = ASKED[rng.integers(len(ASKED))]
         others = rng.integers(1, 3)
-        beside = [order[n] for n in rng.permutation(len(order))[: rng.integers(2, 4)]]
+        beside = [order[n] for n in asked + rng.permutation(len(order) - asked)[: rng.integers(2, 4)]]
         values = {aspect.name: self._value(aspect, rng) for aspect in order}
         own = [(aspect, self._said(aspect, topic, values[aspect.name], rng)) for aspect in order[: asked + others]]
         own = [own[n] for n in rng.permutation(len(own))]
