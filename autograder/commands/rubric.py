@@ -20,7 +20,7 @@ def rubric(
     port: int = typer.Option(0, "--port", min=0, max=65535, help="Port of the page; 0: any free one."),
     open_browser: bool = typer.Option(False, "--open", help="Open the page in the browser."),
 ) -> None:  # fmt: skip
-    """Mark the written answers of a class by the questions' rubrics.
+    """Mark the written answers of a class by rubric.
 
     One question at a time, all its answers without names, with the keyboard; equal answers are marked once. Every mark is kept at
     once in DIR/rubric and the same command goes on from there. `climb report DIR` then shows the marks in the pages, and

@@ -18,7 +18,7 @@ def similar(
     lessons: Optional[str] = typer.Option(None, "--lessons", metavar="L", help="Only these: 1-3 or 1,2,5. Left out: all."),
     pairs: int = typer.Option(100, "--pairs", min=1, max=999, metavar="N", help="At most so many pairs."),
 ) -> None:  # fmt: skip
-    """List pairs of submissions that are alike, with the matching lines side by side.
+    """List submissions that are alike, lines side by side.
 
     What was handed out, the solutions and other known right answers do not count, nor what many students share. The list is
     something to look at, not a verdict.

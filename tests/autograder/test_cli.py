@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CLIMB = [sys.executable, "-m", "autograder.cli"]
 COMMANDS = (
     *("check", "watch", "next", "hint", "progress", "answer", "run", "report", "pretrain", "tour"),
-    *("grade", "release", "skeletons", "selfcheck", "build-world"),
+    *("grade", "rubric", "similar", "release", "skeletons", "selfcheck", "build-world"),
 )
 
 
