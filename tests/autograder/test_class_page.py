@@ -255,3 +255,20 @@ def test_a_thousand_students_are_a_page_that_opens_at_once(tmp_path, pages, brow
     assert shown.errors == [] and time.monotonic() - started < 15  # 1.4 s beside other work where it was written
     assert len(shown.query_selector_all("#map tbody tr")) == 1000
     assert np.isclose(float(shown.query_selector("#map tbody tr").get_attribute("data-s")), graded.students[0].final)
+
+
+# From submissions to pages
+
+
+def test_an_evening_from_submissions_to_pages_without_a_hidden_value(tiny, tmp_path):
+    """What `climb grade` finds is on the pages; no input or answer of a hidden case is."""
+    folder, out = tmp_path / "in", tmp_path / "out"
+    for name, edits in {"anna": {}, "ben": {"double": "return x * x"}, "cleo": {"double": "raise ValueError(float(x[0]))"}}.items():
+        (folder / name / "toy").mkdir(parents=True)
+        (folder / name / "toy/first.py").write_text(tiny.solution(**edits))
+    assert tiny.climb("grade", folder, "--out", out, "--lessons", "1").code == 1
+    said = {name: (out / name / "report.html").read_text() for name in ("anna", "ben", "cleo")}
+    assert "You squared it" in said["ben"] and "squared" in (out / "class.html").read_text()
+    assert "It stopped: ValueError" in said["cleo"] and "You squared it" not in said["anna"] + said["cleo"]
+    for text in (*said.values(), (out / "class.html").read_text()):
+        assert "1.25" not in text and "3.5" not in text and "received" not in text  # the first case of `double` is [1.25, 3.5]
