@@ -373,6 +373,7 @@ class Ended(Check):
         yield {"completion": same, "mask": masks, "eos_token_id": 1}
         yield {"completion": same, "mask": masks, "eos_token_id": 0}
         yield {"completion": same, "mask": masks, "eos_token_id": None}
+        yield {"completion": same[:, :1], "mask": masks[:, :1], "eos_token_id": None}
 
     def truth(self, completion, mask, eos_token_id):
         if eos_token_id is None:
