@@ -68,6 +68,36 @@ def test_two_processes_give_the_single_process_result(tmp_path, name):
 
 
 @pytest.mark.slow
+def test_two_processes_learn_the_same_reward_model(tmp_path):
+    fields = {"model": tiny_models.classifier(tmp_path / "gpt2", labels=1, names=("score",)), "fresh": True, "frozen": 0.0, "steps": 4}
+    fields |= {"data": tiny_models.judgements(tmp_path / "pairs.jsonl"), "batch_size": 8, "max_length": 24, "evaluate_every": 2, "device": "cpu"}
+    done = launched("reward-model", tmp_path / "two", fields)
+    assert done.returncode == 0, done.stderr[-3000:]
+    summary, expected = run("reward_model", tmp_path / "one", fields)
+    for row, same in zip(timeless(RunFolder(tmp_path / "two").metrics()), expected, strict=True):
+        for figure in row.keys() - {"accuracy"}:  # it counts margins above 0; the margins themselves are compared
+            assert row[figure] == pytest.approx(same[figure], rel=2e-4, abs=2e-5), figure
+    two = json.loads((tmp_path / "two" / "summary.json").read_text())
+    assert two["processes"] == 2 and two["log_loss"]["mean"] == pytest.approx(summary["log_loss"]["mean"], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_rollouts_of_ppo(tmp_path):
+    """A loss of PPO is a mean over a process's own tokens, of which one may have more: the first rollout alone is the very same."""
+    fields = {"model": tiny_models.t5(tmp_path / "t5"), "data": tiny_models.answers(tmp_path / "answers.jsonl"), "device": "cpu"}
+    fields |= {"rewards": "relevance=novelty,factuality=support", "weights": "1", "batch_size": 8, "minibatch_size": 4, "steps": 3}
+    fields |= {"new_tokens": 6, "test_rows": 6, "samples": 2, "sample_every": 2, "learning_rate": 1e-3, "ppo_epochs": 2}
+    done = launched("ppo", tmp_path / "two", fields)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("steps, cpu") == 1
+    _, expected = run("ppo", tmp_path / "one", fields)
+    rows = timeless(RunFolder(tmp_path / "two").metrics())
+    assert len(rows) == 3 and json.loads((tmp_path / "two" / "summary.json").read_text())["processes"] == 2
+    for figure in ("reward", "reward_relevance", "reward_factuality", "kl", "completion_length", "eos_rate"):
+        assert rows[0][figure] == pytest.approx(expected[0][figure], rel=2e-4, abs=2e-5), figure
+
+
+@pytest.mark.slow
 def test_a_batch_that_does_not_divide_is_refused_in_one_line(tmp_path):
     done = launched("reinforce", tmp_path / "two", tiny_models.workshop(tmp_path / "workshop") | {"batch_size": 7})
     assert done.returncode != 0 and "batch_size=7: does not divide among 2 processes" in done.stderr
