@@ -80,10 +80,12 @@ def run(config: Config, lessons: SimpleNamespace, folder: Any, progress: common.
     processes.accelerator_for(config, folder)  # refuses a precision or tracker that is not there; the trainer has its own
     model, tokenizer = models.load_policy(config.model, say=notes.append, kinds=("encoder-decoder",), dropout=True)
     training, validation, test = parts_of(config, notes.append)
-    features = rows_of(lessons.preprocess_function(columns_of(test, "source", "target"), tokenizer, config.max_source, config.max_target))
-    cut = what_was_cut(columns_of(features, "source_cut", "target_cut"), config.max_source, config.max_target)
-    if cut:
-        notes.append(f"test rows: {cut}")
+    for split, rows in (("training", training), ("validation", validation), ("test", test)):
+        examples = columns_of(rows, "source", "target")
+        features = rows_of(lessons.preprocess_function(examples, tokenizer, config.max_source, config.max_target))
+        cut = what_was_cut(columns_of(features, "source_cut", "target_cut"), config.max_source, config.max_target)
+        if cut:
+            notes.append(f"{split} rows: {cut}")
     last = newest(folder.path / CHECKPOINTS) if resume else None
     step = 0 if last is None else int(last.name.split("-")[1])
     if processes.is_main():
