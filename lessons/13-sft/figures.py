@@ -303,19 +303,73 @@ def main():
 
 
 def kept_run(folder):
-    """What section 13.9 needs of a run's folder."""
+    """What section 13.9 needs of a run's folder: its curves, its figures, and what its answers are worth by ROUGE-L and exactly."""
+    import numpy as np
+
+    from full.given.questions import world as questions
+
+    def lines(name):
+        return [json.loads(line) for line in (folder / name).read_text(encoding="utf-8").splitlines()]
+
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    return {"summary": summary, "metrics": rows}
+    rows, before, metrics = lines("predictions.jsonl"), lines("predictions_before.jsonl"), lines("metrics.jsonl")
+    sources = [row["source"] for row in rows]
+    own, shown = (questions().scores(sources, [row[name] for row in rows]) for name in ("prediction", "target"))
+    names = ("completeness", "relevance", "factuality")
+    rouge = np.array([row["rougeL"] for row in rows])
+    right = np.flatnonzero((own.factuality == 1) & (own.relevance == 1) & (own.completeness > shown.completeness))
+    worst = int(right[rouge[right].argmin()]) if len(right) else int(rouge.argmin())
+    return {
+        "summary": summary,
+        "loss": [[row["step"], row["loss"]] for row in metrics if "loss" in row],
+        "eval": [[row["step"], row["eval_loss"], row["eval_rougeL"]] for row in metrics if "eval_rougeL" in row],
+        "annotators": {name: float(getattr(shown, name).mean()) for name in names},
+        "correlation": {name: float(np.corrcoef(rouge, getattr(own, name))[0, 1]) for name in names},
+        "more than the annotator": len(right) / len(rows),
+        "example": {**rows[worst], "before": before[worst]["prediction"]},
+    }
 
 
 def run_numbers(run):
     """What section 13.9 quotes."""
-    return {}
+    summary, names = run["summary"], ("rougeL", "completeness", "relevance", "factuality")
+
+    def row(title, values):
+        return f"| {title} | " + " | ".join(values) + " |"
+
+    def stated(suffix):
+        return [f"{summary[name + suffix]['mean']:.3f}" for name in names] + [f"{summary['test_loss' + suffix]:.3f}"]
+
+    annotators = ["1", *(f"{run['annotators'][name]:.3f}" for name in names[1:]), ""]
+    best = max(run["eval"], key=lambda point: point[2])
+    return {
+        "before": row("before", stated("_before")),
+        "after": row("after", stated("")),
+        "annotators": row("the annotators", annotators),
+        "best step": f"step {best[0]}",
+        "best rouge": f"{best[2]:.3f}",
+        "correlation": f"{run['correlation']['completeness']:.2f} with completeness and {run['correlation']['factuality']:.2f} with",
+        "example score": f"{run['example']['rougeL']:.3f}",
+        "example target": run["example"]["target"],
+        "example prediction": run["example"]["prediction"],
+    }
 
 
 def draw_run(run):
-    pass
+    figure = Figure(figsize=(9.5, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    steps, losses = zip(*run["loss"])
+    smooth = [statistics.fmean(losses[max(0, n - 10) : n + 1]) for n in range(len(losses))]
+    at, eval_losses, rouges = zip(*run["eval"])
+    left.plot(steps, smooth, color="tab:gray", label="loss of the batches, mean of ten")
+    left.plot(at, eval_losses, "o-", markersize=3, color="tab:blue", label="eval/loss")
+    left.set(xlabel="step", ylabel="nats a token", title="by teacher forcing")
+    left.legend(fontsize=8)
+    best = max(range(len(at)), key=lambda n: rouges[n])
+    right.plot(at, rouges, "o-", markersize=3, color="tab:green")
+    right.plot(at[best], rouges[best], "o", markersize=9, fillstyle="none", color="tab:red")
+    right.set(xlabel="step", ylabel="eval/rougeL", title="writing by itself (circle: what is kept)")
+    save(figure, "run.png")
 
 
 if __name__ == "__main__":
