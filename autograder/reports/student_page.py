@@ -6,6 +6,7 @@ case. All that comes from a student, their name too, is shown as text; the page 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import lru_cache
@@ -79,9 +80,10 @@ def page(student: Student, files: dict[str, str], setting: Setting) -> str:
     )
 
 
+@lru_cache(maxsize=None)
 def anchor_of(row_id: str) -> str:
     """Where a row stands on its page: letters, digits and hyphens of its id."""
-    return "x-" + "".join(c if c.isascii() and c.isalnum() else "-" for c in row_id.removesuffix(".py"))
+    return "x-" + re.sub(r"[^A-Za-z0-9]", "-", row_id)
 
 
 def _tiles(student: Student, setting: Setting) -> list[dict[str, str]]:
