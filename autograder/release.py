@@ -10,6 +10,7 @@ import ast
 import json
 import shutil
 import tomllib
+from collections import Counter
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Callable
@@ -130,43 +131,38 @@ def _tells(part: ast.stmt) -> bool:
     return bool({"mistakes", "truth"} & {place.id for place in places if isinstance(place, ast.Name)})
 
 
+ASKED = ("cases", "judge", "probe", "tolerance", "seconds", "memory_mb", "points", "section", "exercise", "mistakes", "live")
+
+
 def _drop_unused(tree: ast.Module) -> None:
     """Removes functions, constants and methods' helpers that nothing refers to any more, until none is left."""
     while True:
-        used = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
-        used |= {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
-        asked = {
-            "cases",
-            "judge",
-            "probe",
-            "tolerance",
-            "seconds",
-            "memory_mb",
-            "points",
-            "section",
-            "exercise",
-            "mistakes",
-            "live",
-        }
-        unused = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name not in used]
+        used = _names(tree)
+
+        def idle(function: ast.stmt) -> bool:
+            """A function that nothing but itself refers to."""
+            return isinstance(function, ast.FunctionDef) and used[function.name] == _names(function)[function.name]
+
+        unused = [n for n in tree.body if idle(n)]
         for assigned in (n for n in tree.body if isinstance(n, ast.Assign)):
             names = [t.id for t in assigned.targets if isinstance(t, ast.Name)]
-            unused += [assigned] if names and not set(names) & used else []
-        unused += [n for n in tree.body if isinstance(n, (ast.Import, ast.ImportFrom)) and not _wanted(n, used)]
+            unused += [assigned] if names and not set(names) & set(used) else []
+        unused += [n for n in tree.body if isinstance(n, (ast.Import, ast.ImportFrom)) and not _wanted(n, set(used))]
         for node in unused:
             tree.body.remove(node)
         dropped = bool(unused)
         for cls in (n for n in tree.body if isinstance(n, ast.ClassDef)):
-            idle = [
-                m
-                for m in cls.body
-                if isinstance(m, ast.FunctionDef) and m.name not in used | asked and not m.name.startswith("__")
-            ]
-            for method in idle:
+            for method in [m for m in cls.body if idle(m) and m.name not in ASKED and not m.name.startswith("__")]:
                 cls.body.remove(method)
-            dropped = dropped or bool(idle)
+                dropped = True
         if not dropped:
             return
+
+
+def _names(tree: ast.AST) -> Counter[str]:
+    """How often each name is read, as a name or as an attribute."""
+    read = [n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)]
+    return Counter([*read, *(n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute))])
 
 
 def _wanted(node: ast.Import | ast.ImportFrom, used: set[str]) -> bool:

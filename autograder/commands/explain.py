@@ -35,7 +35,9 @@ def explain(
     need_solutions("explain")
     course = courses.load()
     folder, found = read_result(result)
-    meant = [one for one in course.select([exercise]) if any(row.get("id") == one.id for row in found["exercises"])]
+    graded = [one for one in course.exercises if any(row.get("id") == one.id for row in found["exercises"])]
+    meant = [one for one in graded if exercise.casefold() in (one.name.casefold(), one.id.casefold())]
+    meant = meant or [one for one in course.select([exercise]) if one in graded]
     if len(meant) != 1:
         names = ", ".join(one.name for one in meant[:6])
         raise UsageProblem(f"{exercise} is {len(meant)} exercises of this result{f' ({names})' if names else ''}; name one")

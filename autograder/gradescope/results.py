@@ -24,7 +24,7 @@ WORDS = {
 def results_json(
     result: dict, course: Course, policy: Policy, problems: Sequence[str] = (), applied: dict | None = None, note: str = ""
 ) -> dict:
-    """The whole file. problems: what was said of the hand-in's files.  applied: what a policy makes of the result, if there is one."""
+    """The whole file. problems: what was said of the hand-in's files.  applied: what a policy makes of the result, if any."""
     tests = [test_of(row, course, policy) for row in result["exercises"]]
     lines = [note] if note else []
     lines += problems[:8]
@@ -63,7 +63,7 @@ def test_of(row: dict, course: Course, policy: Policy) -> dict:
         text.append(f"Read: {row['lesson_anchor']}")
     right = row["status"] == "passed"
     return {
-        "name": f"Lesson {row['lesson']}: {name or row['id']}" if file else row["id"],
+        "name": f"Lesson {row['lesson']}{', silent bug' if file.endswith('_bug.py') else ''}: {name or row['id']}",
         "score": row["score"],
         "max_score": row["max_score"],
         "status": "passed" if right else "failed",

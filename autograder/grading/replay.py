@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from autograder import __version__
 from autograder.checks import Check
 from autograder.checks.compare import describe
@@ -23,6 +25,7 @@ from .oracle import PUBLIC_SEED
 from .workspace import workspace_for
 
 SHOWN = 1200  # characters of one value
+NUMBERS = 100  # of an array that is shown whole
 
 
 @dataclass(frozen=True)
@@ -166,4 +169,12 @@ def _case(check: Check, index: int, case: dict, answer: dict | None, truth: dict
 
 
 def _shown(values: dict[str, Any]) -> dict[str, str]:
-    return {plain(name)[:60]: plain(describe(value, SHOWN)) for name, value in list(values.items())[:40]}
+    return {plain(name)[:60]: plain(_text(value)) for name, value in list(values.items())[:40]}
+
+
+def _text(value: Any) -> str:
+    """A value in words; arrays that a person can still read with all their numbers."""
+    if isinstance(value, np.ndarray) and 0 < value.size <= NUMBERS:
+        shown = np.array2string(value, precision=6, separator=", ", max_line_width=100, threshold=NUMBERS)
+        return shown.replace("\n", "\n" + " " * 12)
+    return describe(value, SHOWN)

@@ -115,6 +115,17 @@ def test_nothing_greedy_is_tried_where_nothing_limits_it():
     assert pretended.asked == 1 and not any(tried.held for tried in found.attacks)
 
 
+def test_grading_in_a_backend_that_is_not_there_is_refused_before_anything_is_written(tiny, tmp_path, monkeypatch):
+    import shutil
+
+    tiny.write("../sent/first.py", tiny.solution())
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    words = ("grade", tiny.root.parent / "sent", "--out", tmp_path / "out", "--backend")
+    tiny.climb(*words, "docker").refused("--backend docker: docker is not installed")
+    tiny.climb(*words, "chroot").refused("there are bwrap, docker, runsc")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_backend_that_is_not_there_is_told_in_a_line(tiny, monkeypatch):
     from autograder import sandbox
     from autograder.sandbox.errors import SandboxError

@@ -317,6 +317,9 @@ def test_visibility_and_what_is_told_follow_the_policy():
     row |= {"misconception": "last-score-only", "message": "Wrong on a hidden case.", "hint": "A mean.", "lesson_anchor": ""}
     shown = results.test_of(row, COURSE, Policy())
     assert shown["visibility"] == "visible" and "last-score-only" in shown["output"] and "A mean." in shown["output"]
+    assert shown["name"] == "Lesson 3: train"
+    bug = results.test_of(row | {"id": "toy/kl_bug.py::k3"}, COURSE, Policy())
+    assert bug["name"] == "Lesson 3, silent bug: k3"  # whose exercises are called like those of its lesson
     from autograder.policy import LessonPolicy, Visibility
 
     silent = Policy(visibility=Visibility(mistakes=False, hints=False), by_lesson={3: LessonPolicy(3, tests="hidden")})

@@ -215,6 +215,9 @@ class F(Base):
     def helper(self):
         return 42
 
+    def countdown(self, n):
+        return self.countdown(n - 1) if n else 43
+
     @mistake("m", "hint")
     def wrong(self, x):
         return {"y": self.helper()}
@@ -231,7 +234,7 @@ def shown(x):
     exec(compile(text, "made", "exec"), namespace)
     left = release.without_truth(text, [namespace["F"]()])
     exec(compile(left, "left", "exec"), {"__name__": "left"})
-    for gone in ("secret", "deeper", "ANSWERS", "42", "truth", "helper", "wrong", "cases", "drawn", "numpy"):
+    for gone in ("secret", "deeper", "ANSWERS", "42", "43", "truth", "helper", "countdown", "wrong", "cases", "drawn", "numpy"):
         assert gone not in left, left
     for kept in ("shown", "judge", "edit('m', 'hint', {})"):
         assert kept in left, left
