@@ -234,6 +234,7 @@ def test_a_scheduler_that_is_killed_leaves_the_rest_to_this_machine(tmp_path):
             process.kill()
             process.wait()
     assert grade.returncode == 0, err
-    assert err.count("\n") == 1 and "the scheduler went away with" in err and "5 submissions graded" in said
+    told = [line for line in err.splitlines() if "min left" not in line]  # on a slow machine the minute's line comes too
+    assert len(told) == 1 and "the scheduler went away with" in told[0] and "5 submissions graded" in said
     lines = [json.loads(line)["submission"] for line in (out / "journal.jsonl").read_text().splitlines()]
     assert sorted(lines) == [f"s{n}" for n in range(5)]
