@@ -74,7 +74,7 @@ class Journal:
         self._scores.setdefault(name, []).append((key, score, max_score))
 
     def change(self, submission: str) -> tuple[tuple[float, float], tuple[float, float]] | None:
-        """((score, of) before, (score, of) now) of a submission graded under two keys. The journal's order counts, not its clocks."""
+        """((score, of) before, (score, of) now) of what was graded under two keys. The journal's order counts, no clock."""
         last = self._scores.get(submission, [])
         before = [entry for entry in last if entry[0] != last[-1][0]]
         return (before[-1][1:], last[-1][1:]) if before else None

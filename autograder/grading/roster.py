@@ -1,8 +1,8 @@
 """The list of a class, joined with what was handed in: every name has a row, every stranger is listed.
 
 A CSV file with the columns id, name, section, extension days, email and submitted (when it was handed in, where the instructor
-knows better than the files), in any order under a heading, or id, name, section, extension days without one. Spreadsheets write such
-files with commas, semicolons or tabs, in UTF-8 with or without a byte order mark, in UTF-16 and in Latin-1: all are read.
+knows better than the files), in any order under a heading, or id, name, section, extension days without one. Spreadsheets write
+such files with commas, semicolons or tabs, in UTF-8 with or without a byte order mark, in UTF-16 and in Latin-1: all are read.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Student:
         return {_folded(text) for text in (self.id, self.email) if text}
 
     def weak(self) -> set[str]:
-        """What this student goes by if nobody else does: the name in either order, run together as Canvas does, the address's start."""
+        """What this student goes by if nobody else does: the name in either order or run together, the address's start."""
         last, comma, first = (part.strip() for part in self.name.partition(","))
         words = f"{first} {last}".split() if comma else self.name.split()
         orders = [" ".join(words), " ".join([*words[-1:], *words[:-1]])] if words else []

@@ -62,9 +62,8 @@ class Batch:
         finish.best_attempts(found, graded, rules or Policy(), self.out, now)
         finish.apply_rules(found, graded, rules, self.out, now)
         if not self.suffix and (many := finish.set_aside(found, self.out)):
-            tell(
-                f"{many} earlier {'result is' if many == 1 else 'results are'} of nobody in this class: moved to {self.out / finish.EARLIER}"
-            )
+            those = "result is" if many == 1 else "results are"
+            tell(f"{many} earlier {those} of nobody in this class: moved to {self.out / finish.EARLIER}")
         results = [graded.results[one.name] for one in found if one.name in graded.results]
         for result in results if self.as_json else ():
             print(json.dumps(result), flush=True)
