@@ -45,6 +45,15 @@ def zipped(tmp_path_factory):
     return place / "climb.zip"
 
 
+# A course installed for development answers for what the zip lacks; in Gradescope's container there is none.
+ALONE = """
+import runpy, sys
+sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in getattr(finder, "__module__", "")]
+sys.argv = sys.argv[2:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
 @pytest.fixture
 def container(zipped, tmp_path):
     """`container(files, ...)`: lays the folders out, runs run_autograder, and gives its results and exit code."""
@@ -55,6 +64,10 @@ def container(zipped, tmp_path):
         for name, text in files.items():
             (root / "submission" / name).parent.mkdir(parents=True, exist_ok=True)
             (root / "submission" / name).write_text(text)
+        (tmp_path / "alone.py").write_text(ALONE)
+        python = tmp_path / "python"
+        python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{tmp_path}/alone.py" "$@"\n')
+        python.chmod(0o755)
         users = [{"name": "Ada", "email": "ada@x.edu", "id": 7}]
         (root / "submission_metadata.json").write_text(json.dumps({"created_at": created, "users": users}))
         path = root / "source/climb/settings.json"
@@ -63,7 +76,7 @@ def container(zipped, tmp_path):
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         environment = kept | {
             "CLIMB_AUTOGRADER": str(root),
-            "CLIMB_PYTHON": sys.executable,
+            "CLIMB_PYTHON": str(python),
             "PYTHONPATH": str(ROOT) if host else "",
         }
         done = subprocess.run(
