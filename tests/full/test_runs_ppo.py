@@ -81,7 +81,10 @@ def stopping(step):
     return progress
 
 
-@pytest.mark.parametrize("kind, step", [("t5", 3), ("gpt2", 4), ("t5", 6)])
+@pytest.mark.parametrize(
+    "kind, step",
+    [("t5", 3), pytest.param("gpt2", 4, marks=pytest.mark.slow), pytest.param("t5", 6, marks=pytest.mark.slow)],
+)
 def test_a_run_stopped_between_two_steps_goes_on_to_the_same_numbers(tmp_path, shop, whole, kind, step):
     with pytest.raises(KeyboardInterrupt):
         run("ppo", tmp_path, shop[kind], progress=stopping(step))
@@ -95,6 +98,7 @@ def test_a_run_stopped_between_two_steps_goes_on_to_the_same_numbers(tmp_path, s
     assert all(torch.equal(one, other) for one, other in zip(*(value.values() for value in values)))
 
 
+@pytest.mark.slow
 def test_one_killed_within_a_step_goes_on_from_the_last_checkpoint(tmp_path, shop, whole):
     from solutions.full import ppo as lesson
 
@@ -117,6 +121,7 @@ def test_one_killed_within_a_step_goes_on_from_the_last_checkpoint(tmp_path, sho
     assert run("ppo", tmp_path, shop["t5"], resume=True)[1] == whole["t5"][2]
 
 
+@pytest.mark.slow
 def test_ctrl_c_within_a_step_waits_for_its_end(tmp_path, shop, whole, monkeypatch):
     asked = []
 
@@ -160,6 +165,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_leaves_a_checkpoint(tmp_path
     assert [row["step"] for row in RunFolder(tmp_path).metrics()] == list(range(1, moment.step + 1)) or moment.step == 0
 
 
+@pytest.mark.slow
 def test_mixed_precision_runs(tmp_path, shop):
     _, rows = run("ppo", tmp_path, shop["t5"] | {"precision": "bf16", "steps": 2})
     assert len(rows) == 2 and all(math.isfinite(row["loss"]) for row in rows)
@@ -244,11 +250,13 @@ def test_what_is_wrong_is_one_line(tmp_path, shop, change, message):
     assert not (tmp_path / "run/metrics.jsonl").exists() or not RunFolder(tmp_path / "run").metrics()
 
 
+@pytest.mark.slow
 def test_a_language_model_is_no_reward(tmp_path, shop):
     with pytest.raises(InputProblem, match="has no trained head for scores .* `climb run reward-model` makes one"):
         run("ppo", tmp_path / "run", shop["t5"] | {"rewards": f"a={shop['gpt2']['model']}", "weights": "1"})
 
 
+@pytest.mark.slow
 def test_texts_that_are_cut_are_counted(tmp_path, shop):
     summary, _ = run("ppo", tmp_path, shop["t5"] | {"max_source": 4, "steps": 1})
     assert any("texts were longer than 4 tokens and lost their end" in note for note in summary["notes"])

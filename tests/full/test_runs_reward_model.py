@@ -57,7 +57,7 @@ def test_what_is_left_is_the_model_that_was_best_on_validation(whole, fields):
     assert good > bad
 
 
-@pytest.mark.parametrize("step", [3, 5])
+@pytest.mark.parametrize("step", [3, pytest.param(5, marks=pytest.mark.slow)])
 def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(tmp_path, fields, whole, step):
     def stop(what, done, total):
         if done == step:
@@ -73,6 +73,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(tmp_path, fields, wh
     assert {name: value for name, value in summary.items() if name not in odd} == {k: v for k, v in same.items() if k not in odd}
 
 
+@pytest.mark.slow
 def test_one_that_had_stopped_by_itself_has_nothing_left_to_do(tmp_path, fields):
     impatient = fields | {"patience": 1, "learning_rate": 1e-9, "epochs": 20}
     summary, rows = run("reward_model", tmp_path, impatient)
@@ -90,6 +91,7 @@ def test_scores_that_hardly_vary_are_told_with_the_figure():
     assert reward_model.figures(500 * scores, scores, lesson, SimpleNamespace(bins=5))["warning"] is None
 
 
+@pytest.mark.slow
 def test_texts_that_are_cut_are_counted(tmp_path, fields):
     summary, _ = run("reward_model", tmp_path, fields | {"max_length": 6, "steps": 2})
     assert any("texts were longer than 6 tokens and were cut" in note for note in summary["notes"])
@@ -115,6 +117,7 @@ def test_preferences_that_make_no_sense_are_one_line(tmp_path, fields, row, mess
         run("reward_model", tmp_path / "run", fields | {"data": str(tmp_path / "pairs.jsonl")})
 
 
+@pytest.mark.slow
 def test_a_model_of_another_kind_is_refused(tmp_path, fields):
     with pytest.raises(InputProblem, match="expected a GPT-2, received a model of type t5"):
         run("reward_model", tmp_path / "run", fields | {"model": tiny_models.t5(tmp_path / "t5")})
@@ -137,6 +140,7 @@ def test_real_feedback_of_asqa(tmp_path, fields):
     assert any("are ties" in note for note in summary["notes"]) and any("were cut" in note for note in summary["notes"])
 
 
+@pytest.mark.slow
 def test_words_that_the_model_does_not_know_are_told(tmp_path, fields):
     rows = [{"prompt": f"the film {n}", "chosen": "splendid beyond all words", "rejected": "quite bad"} for n in range(12)]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -45,6 +45,7 @@ def test_a_run_from_start_to_end(whole):
     assert (path / "curves.png").stat().st_size > 5_000 and len(sft.told(summary)) >= 4
 
 
+@pytest.mark.slow
 def test_what_is_left_is_the_model_that_was_best_on_validation(whole, fields):
     from safetensors.torch import load_file
 
@@ -55,7 +56,7 @@ def test_what_is_left_is_the_model_that_was_best_on_validation(whole, fields):
     assert again["rougeL_before"] == summary["rougeL"]  # a directory that a run can begin with
 
 
-@pytest.mark.parametrize("step", [4, 7])
+@pytest.mark.parametrize("step", [4, pytest.param(7, marks=pytest.mark.slow)])
 def test_a_run_that_was_killed_goes_on_from_the_last_checkpoint_to_the_same_numbers(tmp_path, fields, whole, step):
     class Killed(Exception):
         pass
@@ -73,6 +74,7 @@ def test_a_run_that_was_killed_goes_on_from_the_last_checkpoint_to_the_same_numb
     assert (tmp_path / "samples.jsonl").read_text() == (path / "samples.jsonl").read_text()
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_it_with_the_step_and_a_checkpoint_of_it(tmp_path, fields, whole, monkeypatch):
     def ask(what, done, total):
         if total == 12 and done == 5:  # told of when step 6 has been made
@@ -94,12 +96,14 @@ def test_ctrl_c_ends_it_with_the_step_and_a_checkpoint_of_it(tmp_path, fields, w
     assert rows == whole[2] and summary["rougeL"] == whole[1]["rougeL"]
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path, fields):
     with pytest.raises(NotFinite, match=r"step \d+: the .* is (nan|inf).*Stopped; .*Lower learning_rate"):
         run("sft", tmp_path, fields | {"learning_rate": 1e30, "clip_norm": 0.0})
     assert all(row["step"] < 12 for row in timeless(RunFolder(tmp_path).metrics()))
 
 
+@pytest.mark.slow
 def test_texts_that_are_cut_are_counted(tmp_path, fields):
     summary, _ = run("sft", tmp_path, fields | {"max_source": 5, "steps": 1, "eval_every": 1, "epochs": 1})
     assert any("sources were longer than max_source=5" in note for note in summary["notes"])
@@ -124,6 +128,7 @@ def test_a_decoder_is_refused(tmp_path, fields):
         run("sft", tmp_path / "run", fields | {"model": tiny_models.policy(tmp_path / "gpt2")})
 
 
+@pytest.mark.slow
 def test_a_text_that_is_trained_on_is_not_measured_on(tmp_path, fields):
     rows = [json.loads(line) for line in Path(fields["data"]).read_text().splitlines()]
     rows[-1] = rows[0] | {"id": "again"}
