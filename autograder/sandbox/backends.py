@@ -176,6 +176,7 @@ class Contained:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             env=_environment(self._backend),
+            start_new_session=True,  # Ctrl-C is the grader's to handle; it ends the container
         )
         self._ready: Future = Future()
         self._waiting: dict[int, Future] = {}
