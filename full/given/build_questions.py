@@ -45,7 +45,7 @@ class QuestionRecipe:
     "Words of each sentence that are left to the denoiser."
     sft_questions: int = 3600
     sft_batch: int = 16
-    sft_phases: tuple[tuple[int, float], ...] = ((4, 3e-3), (4, 2e-3))
+    sft_phases: tuple[tuple[int, float], ...] = ((4, 3e-3), (4, 2e-3), (4, 2e-3))
     "Epochs and peak learning rate, which falls to 0 as a cosine; each phase has a new optimizer."
     reward_questions: int = 2000
     "Questions with six preferences each, of which about a third are ties and teach nothing."
