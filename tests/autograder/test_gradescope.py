@@ -189,6 +189,7 @@ def test_in_such_a_container_code_reaches_neither_truths_nor_results(container, 
     assert "namespace" not in " ".join(made["extra_data"]["layers"])
 
 
+@pytest.mark.slow
 @needs_root
 def test_with_too_little_around_it_nothing_is_graded(container):
     made = container({"word_agent.py": right()}, without="namespaces,landlock,seccomp")
