@@ -298,13 +298,13 @@ def test_what_a_student_cannot_do_says_why_in_a_line(copied):
 
 
 def mistaken(lesson):
-    """The solution with one known mistake in it, an exercise's first that is an edit; whose it is; and its name."""
+    """The solution with one known mistake in it, an exercise's first that is an edit; whose it is; and its name. None without."""
     for exercise in lesson.exercises:
         for check in exercise.checks:
             for known in check.known_mistakes():
                 if isinstance(known, Edit) and len(exercise.checks) == 1:
                     return reference.edited(reference.source(lesson.module), known.replacements), exercise, known
-    raise AssertionError(f"{lesson.file}: no mistake to try")
+    return None
 
 
 def test_right_answers_pass_and_a_known_mistake_is_named(copied):
@@ -337,8 +337,8 @@ def test_every_lesson_works_in_a_bundle(tmp_path):
     ]
     assert not failing
     rng = random.Random(0)
-    for lesson in rng.sample(COURSE.lessons, min(3, len(COURSE.lessons))):
-        text, exercise, known = mistaken(lesson)
+    able = [(lesson, made) for lesson in COURSE.lessons if (made := mistaken(lesson))]
+    for lesson, (text, exercise, known) in rng.sample(able, 3):
         ((_, out, _),) = in_bundle(tmp_path / "bundle", right | {lesson.file: text}, ["check", exercise.id, "--json"])
         assert json.loads(out)["exercises"][0]["misconception"] == known.id
 
