@@ -221,7 +221,27 @@ def taken_over(folder):
     names = ("step", "loss", "accuracy", "validation_loss")
     kept = ("accuracy", "accuracy_by_length", "log_loss", "calibration", "calibration_error", "spread", "pairs",
             "validation_pairs", "test_pairs", "steps", "seconds", "validation_loss", "notes")  # fmt: skip
-    return {"summary": {name: summary[name] for name in kept}, "curve": [{n: row[n] for n in names if n in row} for row in rows]}
+    curve = [{n: row[n] for n in names if n in row} for row in rows]
+    return {"summary": {name: summary[name] for name in kept}, "lengths": against_length(folder), "curve": curve}
+
+
+def against_length(folder):
+    """A run's model on test pairs whose chosen answer is the longer one, and the shorter one; and how many errors are slips."""
+    from full.given import models
+    from full.given.questions import world
+
+    place = Path(folder) / "checkpoint"
+    model, tokenizer = reward_model.RewardModel.from_pretrained(place).eval(), models.load_tokenizer(str(place))
+    pairs = given.decided(reward_model.load_preferences("questions", split="test", limit=200))
+    encoded = given.encode(tokenizer, pairs, model.config.n_positions)
+    chosen, rejected = given.pair_scores(model, given.batches(encoded, 64, tokenizer.pad_token_id))
+    longer = torch.tensor([len(a) - len(b) for a, b in zip(encoded.chosen, encoded.rejected)])
+    complete = [world().scores([pair.prompt] * 2, [pair.chosen, pair.rejected]).completeness for pair in pairs]
+    slip = torch.tensor([a <= b for a, b in complete])
+    wrong = chosen < rejected
+    shares = {name: reward_model.accuracy(chosen[some], rejected[some])
+              for name, some in (("longer", longer > 0), ("shorter", longer < 0))}  # fmt: skip
+    return {**shares, "wrong": int(wrong.sum()), "slips": int((wrong & slip).sum())}
 
 
 def rounded(value, digits=7):
@@ -275,6 +295,10 @@ def run_numbers(run):
         "run, first loss": f"from {first['loss']:.3f}",
         "run, last loss": f"to {last['loss']:.3f}",
     }
+    lengths = run["lengths"]
+    for name in ("longer", "shorter"):
+        numbers[f"run, chosen is {name}"] = "{:.2f} ({:.2f} to {:.2f})".format(*lengths[name])
+    numbers["run, errors"] = f"{lengths['wrong']} pairs that it gets wrong, {lengths['slips']} are"
     for row, (count, said, right) in enumerate(summary["calibration"]):
         numbers[f"run, calibration {row}"] = f"| {count} | {said:.2f} | {right:.2f} |"
     return numbers
