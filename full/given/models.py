@@ -182,7 +182,7 @@ def _refused(name: str, field: str, what: str = "a model (config.json, model.saf
     try:
         with quiet(), hub.asked():
             yield
-    except InputProblem:
+    except (InputProblem, NotImplementedError):  # the second: a learner's model that is not written yet
         raise
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as error:
         if Path(name).expanduser().is_dir() or (BUILTIN / name).is_dir():

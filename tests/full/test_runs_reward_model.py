@@ -140,6 +140,15 @@ def test_real_feedback_of_asqa(tmp_path, fields):
     assert any("are ties" in note for note in summary["notes"]) and any("were cut" in note for note in summary["notes"])
 
 
+def test_a_model_that_is_not_written_yet_is_said_to_be_that(tmp_path, fields):
+    class Unwritten(torch.nn.Module):
+        def __init__(self, transformer):
+            raise NotImplementedError("lesson 12: RewardModel")
+
+    with pytest.raises(NotImplementedError, match="lesson 12: RewardModel"):
+        run("reward_model", tmp_path, fields, RewardModel=Unwritten)
+
+
 @pytest.mark.slow
 def test_words_that_the_model_does_not_know_are_told(tmp_path, fields):
     rows = [{"prompt": f"the film {n}", "chosen": "splendid beyond all words", "rejected": "quite bad"} for n in range(12)]
