@@ -71,22 +71,16 @@ class DecoderHidden(Hidden):
     kind = "gpt2"
 
     mistakes = [
-        edit("no-position-ids", "The model is not told the positions. It counts the padding on the left as words, and every "
-             "prompt "
-             "that is shorter than the longest one stands at other places than it would alone: `position_ids`.",
+        edit("no-position-ids", "The model is not told the positions (or is told the columns' numbers). It counts the padding "
+             "on the left as words, and every prompt that is shorter than the longest one stands at other places than it would "
+             "alone: `position_ids`.",
              {"            position_ids=position_ids(rollout.attention_mask),\n": ""}),
         edit("unshifted-log-probs", "Your columns begin one too late: column 0 is the state at the prompt's *last* token, "
-             "which is "
-             "the one before the completion's first.",
+             "which is the one before the completion's first.",
              {"last_hidden_state[:, rollout.prompt_length - 1 :]": "last_hidden_state[:, rollout.prompt_length :]"}),
         edit("dropped-token", "The last column is missing. The state behind the last token is asked for too: what a cut-off "
              "completion would still have brought is read there.",
              {"last_hidden_state[:, rollout.prompt_length - 1 :]": "last_hidden_state[:, rollout.prompt_length - 1 : -1]"}),
-        edit("padding-read", "The attention mask is left out, so that every token also reads the padding before it.",
-             {"            attention_mask=rollout.attention_mask,\n            position_ids": "            position_ids"}),
-        edit("positions-from-columns", "Positions are the columns' numbers. With padding on the left a row's first real token is "
-             "not at column 0.", {"position_ids=position_ids(rollout.attention_mask),":
-                                  "position_ids=torch.arange(rollout.tokens.shape[1]).expand_as(rollout.tokens),"}),
         edit("cut-graph", "No gradient reaches the model: what is trained is the network below these states.",
              {"        return out.last_hidden_state[:, rollout.prompt_length - 1 :]":
               "        return out.last_hidden_state[:, rollout.prompt_length - 1 :].detach().requires_grad_(True) + 0 * "
@@ -100,12 +94,11 @@ class DecoderOfEncoded(Hidden):
 
     mistakes = [
         edit("no-start-token", "The decoder reads the completion from its first token on, so its state there has already seen "
-             "the "
-             "token that it is to predict. It begins with the start token, one place earlier.",
+             "the token that it is to predict. It begins with the start token, one place earlier.",
              {"input_ids=torch.cat([start, rollout.completion], dim=1),":
               "input_ids=torch.cat([rollout.completion, start], dim=1),"}),
-        edit("wrong-start-token", "The decoder begins with another token than `config.decoder_start_token_id`, which is what it "
-             "was trained to begin with (T5's happens to be its pad token; a model may have another).",
+        edit("wrong-start-token", "The decoder begins with another token than `config.decoder_start_token_id`, which is what "
+             "it was trained to begin with (T5's happens to be its pad token; a model may have another).",
              {"self.model.config.decoder_start_token_id": "self.model.config.pad_token_id"}),
         edit("encoder-reads-completion", "The encoder reads the whole row, the completion included: then the answer is in the "
              "question. It reads the prompt's columns.",
@@ -154,22 +147,20 @@ class WithinTheSupport(Check):
         return {**told, "dtype": "torch.float64", "arguments changed": "none"}
 
     mistakes = [
-        edit("sampler-is-not-scorer", "The temperature is left out: it divided the logits when the tokens were drawn, so it does "
-             "when they are scored.", {"support.clamp(min=0)) / temperature": "support.clamp(min=0))",
+        edit("sampler-is-not-scorer", "The temperature is left out: it divided the logits when the tokens were drawn, so it "
+             "does when they are scored.", {"support.clamp(min=0)) / temperature": "support.clamp(min=0))",
                                        "squeeze(1) / temperature": "squeeze(1)",
                                        "chosen_log_probs(warped(logits, temperature), tokens)":
                                        "chosen_log_probs(logits, tokens)"}),
-        edit("support-ignored", "Every token of the vocabulary counts in the sum. With top-k only those in the support could be "
-             "drawn, and the probabilities of those sum to 1.", {"    if support is None:\n        return chosen": "    if "
-             "True:\n"
-                                                                 "        return chosen"}),
+        edit("support-ignored", "Every token of the vocabulary counts in the sum. With top-k only those in the support could "
+             "be drawn, and the probabilities of those sum to 1.", {"    if support is None:\n        return chosen": "    if "
+             "True:\n        return chosen"}),
         edit("topk-batch", "The support of the first row is used for all rows: each has its own.",
-             {"kept = logits.gather(1, support.clamp(min=0)) / temperature": "kept = logits.gather(1, support[:1].expand_as("
-              "support).clamp(min=0)) / temperature", "kept.masked_fill(support < 0, -torch.inf)":
+             {"kept = logits.gather(1, support.clamp(min=0)) / temperature": "kept = logits.gather(1, "
+              "support[:1].expand_as(support).clamp(min=0)) / temperature", "kept.masked_fill(support < 0, -torch.inf)":
               "kept.masked_fill(support[:1] < 0, -torch.inf)"}),
-        edit("support-anew", "You take the k largest of these logits. They are those of the present policy; which tokens "
-             "could be "
-             "drawn was settled when they were, and a token that has since left the first k would get -inf.",
+        edit("support-anew", "You take the k largest of these logits. They are those of the present policy; which tokens could "
+             "be drawn was settled when they were, and a token that has since left the first k would get -inf.",
              {"kept = logits.gather(1, support.clamp(min=0)) / temperature": "kept = logits.topk(support.shape[1]).values / "
               "temperature"}),
         edit("filler-counted", "The -1 that fill up a row count as a token.",
@@ -223,18 +214,17 @@ class Scoring(Check):
                    "direction": rng.normal(size=(batch, time))}  # fmt: skip
 
     mistakes = [
-        edit("unshifted-log-probs", "The states behind the tokens are scored in place of those before them: column t of `hidden` "
-             "is before token t, and the last column is before nothing.", {"hidden[:, :-1][mask]": "hidden[:, 1:][mask]"}),
+        edit("unshifted-log-probs", "The states behind the tokens are scored in place of those before them: column t of "
+             "`hidden` is before token t, and the last column is before nothing.", {"hidden[:, :-1][mask]": "hidden[:, "
+             "1:][mask]"}),
         edit("logits-of-padding", "The log-probabilities are right, but logits were made for padding too. The head is the "
-             "dearest "
-             "layer: select the real tokens' states first.",
+             "dearest layer: select the real tokens' states first.",
              {"logits = policy.logits(hidden[:, :-1][mask])": "logits = policy.logits(hidden)[:, :-1][mask]"}),
         edit("trunk-twice", "The numbers are right, but a shared trunk ran twice: the value is read from the states that the "
              "policy has already computed.",
              {"value.of(hidden) if value.trunk is policy else value(rollout)": "value(rollout)"}),
         edit("not-its-own-trunk", "A value model with a network of its own must be asked itself: you read its head on the "
-             "policy's "
-             "states.", {"value.of(hidden) if value.trunk is policy else value(rollout)": "value.of(hidden)"}),
+             "policy's states.", {"value.of(hidden) if value.trunk is policy else value(rollout)": "value.of(hidden)"}),
         edit("support-ignored", "The support does not reach the scorer: with top-k the tokens were drawn among a few.",
              {"kept = None if support is None else support[mask]": "kept = None"}),
         edit("sampler-is-not-scorer", "The temperature does not reach the scorer.",
@@ -293,8 +283,7 @@ class AtItsToken(Check):
         edit("spread-evenly", "The whole answer's number is divided among all tokens. It is paid once, at the last one; which "
              "tokens earned it is for the advantages to find out.",
              {"            rewards[b, at] += number\n": "            if end == math.inf:\n                rewards[b, real] += "
-              "number "
-              "/ len(real)\n            else:\n                rewards[b, at] += number\n"}),
+              "number / len(real)\n            else:\n                rewards[b, at] += number\n"}),
         edit("at-the-start", "A value is paid at the first token, before anything was written.",
              {"at = next((t for t in real if ends[b, t] >= end), real[-1])": "at = real[0]"}),
     ]  # fmt: skip
@@ -308,8 +297,8 @@ class AtItsTokenRefuses(Refuses):
             yield {"function": "spread", "good": good, "argument": "values", "bad": bad}
 
     mistakes = [
-        edit("rows-do-not-fit", "Values for another number of rows went through.", {"    if len(values) != len(mask):": "    if "
-                                                                                  "False:"}),
+        edit("rows-do-not-fit", "Values for another number of rows went through.", {"    if len(values) != len(mask):": "    "
+             "if False:"}),
         edit("not-a-number", "A reward that is NaN or infinite went through: the weights will be NaN a moment later.",
              {"if end < 0 or not math.isfinite(number):": "if end < 0:"}),
     ]  # fmt: skip
@@ -334,8 +323,9 @@ class SeveralRewards(Check):
     mistakes = [
         edit("unweighted", "The rewards are added up without their weights.",
              {"total += self.weights[name] * placed": "total += placed"}),
-        edit("scores-weighted", "The scores that are reported are weighted. They are there to be read apart, in their own units: "
-             "unweighted.", {"scores[name] = placed.sum(dim=1)": "scores[name] = (self.weights[name] * placed).sum(dim=1)"}),
+        edit("scores-weighted", "The scores that are reported are weighted. They are there to be read apart, in their own "
+             "units: unweighted.", {"scores[name] = placed.sum(dim=1)": "scores[name] = (self.weights[name] * "
+             "placed).sum(dim=1)"}),
         edit("last-reward-only", "Only the last reward is paid: the total is replaced, not added to.",
              {"total += self.weights[name] * placed": "total = self.weights[name] * placed"}),
         edit("mean-of-spans", "The score of a row is the mean over its columns; it is the sum of its values.",
@@ -425,19 +415,17 @@ class PricesOfTokens(Check):
              {"return torch.where(mask, paid, 0.0).detach()": "return (paid * mask).detach()"}),
         edit("penalty-for-ending", "Completions that did end are charged, and the others are not.",
              {PAID: PAID.replace("~ended", "ended")}),
-        edit("penalty-on-padding", "The penalty stands in the last column. Off the mask it is lost; it belongs to the last real "
-             "token.", {"last = position == mask.sum(dim=1, keepdim=True) - 1": "last = position == mask.shape[1] - 1 + 0 * "
-                        "mask.sum(dim=1, keepdim=True)"}),
+        edit("penalty-on-padding", "The penalty stands in the last column. Off the mask it is lost; it belongs to the last "
+             "real token.", {"last = position == mask.sum(dim=1, keepdim=True) - 1": "last = position == mask.shape[1] - 1 + 0 "
+             "* mask.sum(dim=1, keepdim=True)"}),
         edit("penalty-everywhere", "Every token of a cut-off row is charged: the price then grows with the length.",
              {PAID: PAID.replace("(last & ~ended.unsqueeze(1))", "(~ended.unsqueeze(1))")}),
         edit("kl-at-the-end", "The whole KL is charged at the last token. Each token has its own price, so that the advantages "
              "see which of them cost it.", {PAID: "kl = torch.where(mask, log_probs - ref_log_probs, 0.0).sum(dim=1, "
-             "keepdim=True)"
-                                            "\n    paid = rewards - kl_coef * kl * last - eos_penalty * (last & "
-                                            "~ended.unsqueeze(1))"}),
+             "keepdim=True)\n    paid = rewards - kl_coef * kl * last - eos_penalty * (last & ~ended.unsqueeze(1))"}),
         edit("abs-kl", "The price is of the log-ratio's size. Tokens that became less likely than under the reference earn it "
              "back: only then is the expectation a KL.", {PAID: PAID.replace("(log_probs - ref_log_probs)", "(log_probs - "
-                                                                            "ref_log_probs).abs()")}),
+             "ref_log_probs).abs()")}),
     ]  # fmt: skip
 
 
@@ -489,8 +477,7 @@ class OnMasks(Check):
 
     mistakes = [
         edit("no-bootstrap", "A row that was cut off is treated as over. What would have come is expected by the value behind "
-             "its "
-             "last token.", {GAE: GAE.replace(", bootstrap=torch.where(cut, behind, 0.0)", "")}),
+             "its last token.", {GAE: GAE.replace(", bootstrap=torch.where(cut, behind, 0.0)", "")}),
         edit("gae-leaks", "The value behind the last token counts in every row. Behind an end nothing is to come: 0 there.",
              {GAE: GAE.replace("torch.where(cut, behind, 0.0)", "behind")}),
         edit("last-column-bootstrap", "You bootstrap from the last column. Behind a row of n real tokens stands column n; the "
@@ -499,15 +486,14 @@ class OnMasks(Check):
         edit("bootstrap-before-the-end", "You bootstrap with the value *before* the last real token; behind it is column n.",
              {"values.gather(1, mask.sum(dim=1, keepdim=True))": "values.gather(1, (mask.sum(dim=1, keepdim=True) - "
               "1).clamp(min=0))"}),
-        edit("values-shifted", "The values behind the tokens were taken for those before them: columns 0 to time - 1 are before.",
+        edit("values-shifted", "The values behind the tokens were taken for those before them: columns 0 to time - 1 are "
+             "before.",
              {GAE: GAE.replace("values[:, :-1]", "values[:, 1:]")}),
-        edit("returns-are-td-targets", "The returns are one-step targets, r + gamma V. They are advantage + value, so that with "
-             "lambda 1 they are the sum of the rewards to come.",
+        edit("returns-are-td-targets", "The returns are one-step targets, r + gamma V. They are advantage + value, so that "
+             "with lambda 1 they are the sum of the rewards to come.",
              {GAE: GAE.replace("return ", "found, _ = ") + "\n    now, on = values[:, :-1], torch.cat([mask[:, 1:], "
-              "torch.zeros_like"
-              "(mask[:, :1])], dim=1)\n    after = torch.where(on, values[:, 1:], torch.where(cut, behind, "
-              "0.0).unsqueeze(1))\n    "
-              "return found, ((rewards + gamma * after) * mask).detach()"}),
+              "torch.zeros_like(mask[:, :1])], dim=1)\n    after = torch.where(on, values[:, 1:], torch.where(cut, behind, "
+              "0.0).unsqueeze(1))\n    return found, ((rewards + gamma * after) * mask).detach()"}),
         edit("ends-and-cuts-swapped", "Rows that ended are bootstrapped and those that were cut off are not.",
              {GAE: GAE.replace("torch.where(cut, behind, 0.0)", "torch.where(cut, 0.0, behind)")}),
     ]  # fmt: skip
@@ -573,20 +559,19 @@ class PolicyLoss(Check):
         }  # fmt: skip
 
     mistakes = [
-        edit("clip-max", "The larger of the clipped and the unclipped gain is taken. It is the smaller: a bound from below, for "
-             "both signs of the advantage.", {SURROGATE: OWN_LOSS + "loss = -masked_mean(torch.maximum(rho * A, rho.clamp(1 - "
-             "clip, "
-                                              "1 + clip) * A), mask)"}),
-        edit("always-clipped", "The clipped gain alone is taken. Where the ratio has gone the wrong way the gradient that would "
-             "bring it back is then 0.", {SURROGATE: OWN_LOSS + "loss = -masked_mean(rho.clamp(1 - clip, 1 + clip) * A, mask)"}),
+        edit("clip-max", "The larger of the clipped and the unclipped gain is taken. It is the smaller: a bound from below, "
+             "for both signs of the advantage.", {SURROGATE: OWN_LOSS + "loss = -masked_mean(torch.maximum(rho * A, "
+             "rho.clamp(1 - clip, 1 + clip) * A), mask)"}),
+        edit("always-clipped", "The clipped gain alone is taken. Where the ratio has gone the wrong way the gradient that "
+             "would bring it back is then 0.", {SURROGATE: OWN_LOSS + "loss = -masked_mean(rho.clamp(1 - clip, 1 + clip) * A, "
+             "mask)"}),
         edit("clip-the-wrong-thing", "The log-ratio is clipped, not the ratio.",
-             {SURROGATE: OWN_LOSS + "low = (log_probs - old_log_probs.detach()).clamp(-clip, clip).exp()\n    "
-              "loss = -masked_mean(torch.minimum(rho * A, low * A), mask)"}),
+             {SURROGATE: OWN_LOSS + "low = (log_probs - old_log_probs.detach()).clamp(-clip, clip).exp()\n    loss = "
+              "-masked_mean(torch.minimum(rho * A, low * A), mask)"}),
         edit("unclipped", "Nothing is clipped: with several epochs the policy runs as far as its advantages carry it.",
              {SURROGATE: OWN_LOSS + "loss = -masked_mean(rho * A, mask)"}),
         edit("ratio-of-itself", "The ratio is that of the policy to itself: 1 whatever happens. The old log-probabilities are "
-             "those "
-             "of the rollout, numbers that do not move.", {SURROGATE: SURROGATE.replace("old_log_probs", "log_probs")}),
+             "those of the rollout, numbers that do not move.", {SURROGATE: SURROGATE.replace("old_log_probs", "log_probs")}),
         edit("flipped-sign", "The loss has the wrong sign: it is to be made small, and the gain large.",
              {SURROGATE: SURROGATE.replace("clipped_surrogate", "-clipped_surrogate")}),
         edit("padding-scored", "Padding counts in the mean.",
@@ -625,10 +610,11 @@ class ValueLoss(Check):
         return {"loss": 0.5 * (np.maximum(plain, held) * mask).sum() / mask.sum(), "gradients": {"values": by, **zeros}}
 
     mistakes = [
-        edit("values-shifted", "The values behind the tokens are trained on the returns from them on: a token's value is the one "
-             "before it, columns 0 to time - 1.",
+        edit("values-shifted", "The values behind the tokens are trained on the returns from them on: a token's value is the "
+             "one before it, columns 0 to time - 1.",
              {"clipped_value_loss(values[:, :-1], old_values[:, :-1]": "clipped_value_loss(values[:, 1:], old_values[:, 1:]"}),
-        edit("value-clip-of-means", "The larger of two means is taken. Each token has its own larger error; the mean comes last.",
+        edit("value-clip-of-means", "The larger of two means is taken. Each token has its own larger error; the mean comes "
+             "last.",
              {"return clipped_value_loss(values[:, :-1], old_values[:, :-1], returns, mask, clip)":
               "V, old = values[:, :-1], old_values[:, :-1].detach()\n    near = old + (V - old).clamp(-clip, clip)\n    R = "
               "returns.detach()\n    return 0.5 * torch.maximum(masked_mean((V - R) ** 2, mask), masked_mean((near - R) ** 2, "
@@ -682,23 +668,21 @@ class Rollouts(Trainer):
 
     mistakes = [
         edit("reference-within-support", "The reference is scored within the policy's support. There its probabilities are "
-             "made to "
-             "sum to 1, and a policy that moves to tokens the reference never says pays next to nothing: no support for it.",
+             "made to sum to 1, and a policy that moves to tokens the reference never says pays next to nothing: no support "
+             "for it.",
              {REFERENCE: REFERENCE.replace("config.temperature)", "config.temperature, part.support)")}),
         edit("reference-is-policy", "The reference's log-probabilities are the policy's: the KL would be 0 for ever.",
              {REFERENCE: REFERENCE.replace("self.reference", "self.policy")}),
         edit("sampler-is-not-scorer", "The old log-probabilities are over the whole vocabulary, though the tokens were drawn "
-             "within "
-             "a support: the first ratio would not be 1.", {OWN: OWN.replace(", part.support", "")}),
-        edit("temperature-forgotten", "The reference is scored without the temperature, the policy with it: their ratio compares "
-             "two different things.", {REFERENCE: REFERENCE.replace("config.temperature", "1.0")}),
+             "within a support: the first ratio would not be 1.", {OWN: OWN.replace(", part.support", "")}),
+        edit("temperature-forgotten", "The reference is scored without the temperature, the policy with it: their ratio "
+             "compares two different things.", {REFERENCE: REFERENCE.replace("config.temperature", "1.0")}),
         edit("attached-reward", "What the experience holds carries a gradient. It is all constant: `torch.no_grad()`.",
-             {"        with torch.no_grad():\n            for _, part": "        with torch.enable_grad():\n            for "
-              "_, part"}),
+             {"        with torch.no_grad():\n            for _, part": "        with torch.enable_grad():\n            for _, "
+              "part"}),
         edit("scores-forgotten", "The rewards are the sum of the last reward alone: hand over what `self.reward` returned.",
              {"            rewards=rewards.to(log_probs[0].dtype),": "            rewards=(rewards * 0 + "
-              "list(scores.values())[-1]"
-              ".unsqueeze(1) * (rewards != 0)).to(log_probs[0].dtype),"}),
+              "list(scores.values())[-1].unsqueeze(1) * (rewards != 0)).to(log_probs[0].dtype),"}),
     ]  # fmt: skip
 
 
@@ -753,22 +737,20 @@ class Updates(Trainer):
         edit("returns-whitened", "The value model is trained towards whitened returns. Only the advantages are whitened: the "
              "values are in units of reward.", {WHITEN: WHITEN + "\n            returns = whiten(returns, mask)"}),
         edit("whitened-alone", "Advantages are whitened over this process's rows. The statistic is of the whole rollout: "
-             "`gather` "
-             "both the advantages and the mask, whiten, take your `own`.", {WHITEN: "advantages = whiten(advantages, mask)"}),
+             "`gather` both the advantages and the mask, whiten, take your `own`.", {WHITEN: "advantages = whiten(advantages, "
+             "mask)"}),
         edit("never-whitened", "`config.whiten` is not looked at: the advantages go into the loss as they are.",
              {WHITEN: "pass"}),
-        edit("ratio-of-itself", "The old log-probabilities are computed anew in every step: the ratio is always 1, and "
-             "nothing is "
-             "ever clipped. They are those of the rollout.",
+        edit("ratio-of-itself", "The old log-probabilities are computed anew in every step: the ratio is always 1, and nothing "
+             "is ever clipped. They are those of the rollout.",
              {"old_log_probs, old_values = experience.log_probs[rows, :width], experience": "old_log_probs, old_values = "
-              "log_probs."
-              "detach(), experience"}),
+              "log_probs.detach(), experience"}),
         edit("old-values-anew", "The old values are computed anew in every step: the value clip has nothing to hold on to.",
              {"experience.log_probs[rows, :width], experience.values[rows, : width + 1]": "experience.log_probs[rows, :width], "
               "values.detach()"}),
         edit("sampler-is-not-scorer", "The present policy is scored over the whole vocabulary, the old one was within the "
-             "support: "
-             "their ratio is not one of two probabilities of the same thing.", {SCORE: SCORE.replace(", part.support", "")}),
+             "support: their ratio is not one of two probabilities of the same "
+             "thing.", {SCORE: SCORE.replace(", part.support", "")}),
         edit("kl-not-charged", "The rewards go into the advantages without the price of the KL.",
              {ADVANTAGES: ADVANTAGES.replace("(rewards,", "(experience.rewards,")}),
         edit("no-bootstrap", "`config.bootstrap` is not looked at: cut-off rows are treated as over.",
@@ -778,8 +760,8 @@ class Updates(Trainer):
         edit("config-price", "The price of a nat is `config.kl_coef`. It may have moved since: `self.kl_coef`.",
              {"mask, ended, self.kl_coef, config.eos_penalty": "mask, ended, config.kl_coef, config.eos_penalty"}),
         edit("never-stops", "`config.stop_kl` is not looked at.", {STOP: "if False:"}),
-        edit("stops-alone", "This process decides by its own approx_kl when to leave. The others may go on, and wait for it for "
-             "ever: decide by the mean of all.",
+        edit("stops-alone", "This process decides by its own approx_kl when to leave. The others may go on, and wait for it "
+             "for ever: decide by the mean of all.",
              {STOP: "if config.stop_kl > 0 and seen[\"approx_kl\"][-1] > config.stop_kl:"}),
         edit("one-epoch", "Every rollout is gone through once: `config.ppo_epochs`.",
              {"for _ in range(config.ppo_epochs) for part": "for _ in range(1) for part"}),
@@ -812,12 +794,12 @@ class Training(Trainer):
              {"reward=sum(self.reward.weights[name] * scores[name].mean() for name in scores),":
               "reward=sum(scores[name].mean() for name in scores),"}),
         edit("price-fixed", "`config.target_kl` is not looked at: the price never moves.",
-             {"            if controller is not None:\n                self.kl_coef = controller": "            if False:\n"
-              "                self.kl_coef = controller"}),
-        edit("price-logged-late", "`kl_coef` is logged after it has moved. The line is about this step: the price that was paid.",
+             {"            if controller is not None:\n                self.kl_coef = controller": "            if False:\n    "
+              "            self.kl_coef = controller"}),
+        edit("price-logged-late", "`kl_coef` is logged after it has moved. The line is about this step: the price that was "
+             "paid.",
              {"            loop.log(\n                reward=": "            if controller is not None:\n                "
-              "self.kl_coef"
-              " = controller.update(kl.mean().item(), len(kl))\n            loop.log(\n                reward=",
+              "self.kl_coef = controller.update(kl.mean().item(), len(kl))\n            loop.log(\n                reward=",
               "            if controller is not None:\n                self.kl_coef = controller.update(kl.mean().item(), "
               "len(kl))\n            loop.kept": "            loop.kept"}),
         edit("price-forgotten", "`loop.kept` does not learn the price: a run that is resumed would begin with the first one "
@@ -833,13 +815,13 @@ class Validation(Trainer):
     probe = "validated"
 
     def cases(self, rng):
-        for seed, settings in ((0, {}), (3, {"top_k": 3}), (5, {"top_k": 0, "temperature": 1.3})):
+        for seed, settings in ((0, {}), (3, {"top_k": 2, "temperature": 4.0}), (5, {"top_k": 0, "temperature": 1.3})):
             case = self.case(rng, **settings)
             yield {**case, "answers": {name: listed * 2 for name, listed in case["answers"].items()}, "seed": seed}
 
     mistakes = [
-        edit("training-draws", "The draws come from the training's generator: the table changes what is trained on, and differs "
-             "each time. Use one of its own, with this seed.",
+        edit("training-draws", "The draws come from the training's generator: the table changes what is trained on, and "
+             "differs each time. Use one of its own, with this seed.",
              {"generator=torch.Generator().manual_seed(seed),": "generator=loop.generator,"}),
         edit("greedy-rollouts", "The table shows other text than the policy is trained to write: sample at the configuration's "
              "temperature.", {"            temperature=config.temperature,\n            top_k=config.top_k,\n            "

@@ -47,36 +47,31 @@ class WhereThePolicyEnds(Check):
         return {"words": rng.normal(size=(vocabulary, vocabulary)), "places": rng.normal(size=(rows, vocabulary))}
 
     mistakes = [
-        edit("bug-untouched", "The training is as quietly wrong as it was given to you. Take a completion that ended early "
-             "and work "
-             "out the advantage of its END by hand: what does the file expect to come behind it?", {RIGHT: WRONG}),
+        edit("bug-untouched", "The training is as quietly wrong as it was given to you. Take a completion that ended early and "
+             "work out the advantage of its END by hand: what does the file expect to come behind it?", {RIGHT: WRONG}),
         edit("no-bootstrap", "Now nothing is expected behind any token, inside a completion either: each one's reward is "
-             "compared "
-             "with everything that was still to come. Only behind the last real token there is nothing.",
+             "compared with everything that was still to come. Only behind the last real token there is nothing.",
              {RIGHT: "        following = 0.0\n"}),
         edit("ends-expect-the-last-value", "Behind a completion's end the critic's word of its last column is taken. An END, "
-             "or the "
-             "last place there is, ends the text: nothing comes.",
+             "or the last place there is, ends the text: nothing comes.",
              {RIGHT: "        following = values[:, t + 1] if t + 1 < rewards.shape[1] else values[:, t]\n"}),
         edit("padding-taught", SYMPTOM + "with padding in the critic's loss its values there are slowly pulled to 0; until "
-             "they are, "
-             "and for every text it has not seen, the advantage is still wrong." + CAUSE,
+             "they are, and for every text it has not seen, the advantage is still wrong." + CAUSE,
              {RIGHT: WRONG, MEAN: "    return (error * (mask | True) - gain * mask).sum() / mask.sum()\n"}),
-        edit("length-bonus", SYMPTOM + "a price on ending early sends the policy back where you want it, and past it "
-             "somewhere else."
+        edit("length-bonus", SYMPTOM + "a price on ending early sends the policy back where you want it, and past it somewhere "
+             "else."
              + CAUSE, {RIGHT: WRONG, REWARDS: REWARDS + "        rewards = rewards + 0.1 * mask\n"}),
-        edit("dearer-kl", SYMPTOM + "with a larger beta the policy stays nearer to the reference, and another optimum is "
-             "aimed at."
+        edit("dearer-kl", SYMPTOM + "with a larger beta the policy stays nearer to the reference, and another optimum is aimed "
+             "at."
              + CAUSE, {RIGHT: WRONG, REWARDS: REWARDS.replace("mask, beta)", "mask, 2 * beta)")}),
         edit("stops-early", SYMPTOM + "fewer updates leave it half done." + CAUSE,
              {RIGHT: WRONG, UPDATES: "    for _ in range(updates // 2 + 1):\n"}),
         edit("advantages-whitened", SYMPTOM + "whitening shifts all advantages by the same amount; the ones that are wrong "
-             "stay so, "
-             "relative to the others." + CAUSE,
+             "stay so, relative to the others." + CAUSE,
              {RIGHT: WRONG, "    return advantages, (advantages + values) * mask\n":
               "    returns, real = (advantages + values) * mask, advantages[mask]\n    return (advantages - real.mean()) / "
               "real.std(correction=0).clamp(min=1e-9) * mask, returns\n"}),
-        edit("critic-switched-off", SYMPTOM + "without a critic nothing can leak out of it, and nothing is predicted either: the "
-             "values it is compared with are gone." + CAUSE,
+        edit("critic-switched-off", SYMPTOM + "without a critic nothing can leak out of it, and nothing is predicted either: "
+             "the values it is compared with are gone." + CAUSE,
              {RIGHT: "        following = 0.0\n", LATER: "        later = (rewards[:, t] + following + later) * mask[:, t]\n"}),
     ]  # fmt: skip

@@ -28,6 +28,8 @@ def hidden(module, kind, seed, tokens, attention_mask, prompt_length, direction)
         states = torch.where(meant(written).unsqueeze(-1), states, 0.0)
         (gradient,) = torch.autograd.grad((states * direction).sum(), [model.get_input_embeddings().weight])
         told |= {"states": states, "gradient of the embeddings": gradient}
+    else:
+        told["states"] = states.detach()
     return told
 
 
