@@ -303,7 +303,7 @@ def main():
 
 
 def kept_run(folder):
-    """What section 13.9 needs of a run's folder: its curves, its figures, and what its answers are worth by ROUGE-L and exactly."""
+    """What section 13.9 needs of a run's folder: curves, figures, and what its answers are worth by ROUGE-L and exactly."""
     import numpy as np
 
     from full.given.questions import world as questions
@@ -317,17 +317,31 @@ def kept_run(folder):
     own, shown = (questions().scores(sources, [row[name] for row in rows]) for name in ("prediction", "target"))
     names = ("completeness", "relevance", "factuality")
     rouge = np.array([row["rougeL"] for row in rows])
+    drawn = questions().draw(len(rows), 2)  # the test questions of the built-in world
+    others = {"another annotator": [questions().demonstration(question, 1000) for question in drawn]}
+    others |= {"the complete answer": [question.answer for question in drawn]}
+    assert sources == [question.source for question in drawn]
     right = np.flatnonzero((own.factuality == 1) & (own.relevance == 1) & (own.completeness > shown.completeness))
     worst = int(right[rouge[right].argmin()]) if len(right) else int(rouge.argmin())
     return {
         "summary": summary,
         "loss": [[row["step"], row["loss"]] for row in metrics if "loss" in row],
         "eval": [[row["step"], row["eval_loss"], row["eval_rougeL"]] for row in metrics if "eval_rougeL" in row],
-        "annotators": {name: float(getattr(shown, name).mean()) for name in names},
+        "others": {name: worth(drawn, texts, [row["target"] for row in rows]) for name, texts in others.items()},
         "correlation": {name: float(np.corrcoef(rouge, getattr(own, name))[0, 1]) for name in names},
         "more than the annotator": len(right) / len(rows),
         "example": {**rows[worst], "before": before[worst]["prediction"]},
     }
+
+
+def worth(drawn, texts, targets):
+    """Mean ROUGE-L of texts against the targets, and their exact scores."""
+    from full.given.questions import world as questions
+
+    scores = questions().scores(drawn, texts)
+    rouge = statistics.fmean(sft.rouge_l(target, text)["fmeasure"] for target, text in zip(targets, texts))
+    exact = {name: float(getattr(scores, name).mean()) for name in ("completeness", "relevance", "factuality")}
+    return {"rougeL": rouge, **exact}
 
 
 def run_numbers(run):
@@ -340,15 +354,15 @@ def run_numbers(run):
     def stated(suffix):
         return [f"{summary[name + suffix]['mean']:.3f}" for name in names] + [f"{summary['test_loss' + suffix]:.3f}"]
 
-    annotators = ["1", *(f"{run['annotators'][name]:.3f}" for name in names[1:]), ""]
     best = max(run["eval"], key=lambda point: point[2])
     return {
         "before": row("before", stated("_before")),
         "after": row("after", stated("")),
-        "annotators": row("the annotators", annotators),
+        **{who: row(who, [*(f"{found[name]:.3f}" for name in names), ""]) for who, found in run["others"].items()},
         "best step": f"step {best[0]}",
         "best rouge": f"{best[2]:.3f}",
-        "correlation": f"{run['correlation']['completeness']:.2f} with completeness and {run['correlation']['factuality']:.2f} with",
+        "interval": f"from {summary['rougeL']['low']:.3f} to {summary['rougeL']['high']:.3f}",
+        "correlation": "{completeness:.2f} with completeness and {factuality:.2f} with".format(**run["correlation"]),
         "example score": f"{run['example']['rougeL']:.3f}",
         "example target": run["example"]["target"],
         "example prediction": run["example"]["prediction"],

@@ -302,8 +302,7 @@ def missing(numbers):
 def test_the_numbers_of_the_text(figures):
     assert not missing(figures.exact_numbers())
     assert not missing(figures.measured_numbers(figures.stored()))
-    if figures.RUN.is_file():
-        assert not missing(figures.run_numbers(json.loads(figures.RUN.read_text(encoding="utf-8"))))
+    assert not missing(figures.run_numbers(json.loads(figures.RUN.read_text(encoding="utf-8"))))
 
 
 def test_what_the_text_says_without_numbers_holds(figures):
@@ -322,6 +321,20 @@ def test_what_the_text_says_without_numbers_holds(figures):
     assert sft.lcs_length(*(sft.words_of(t) for t in (figures.REFERENCE, figures.PREDICTIONS["other words"]))) == 4
     stated = [figures.steered(beta)[0] for beta in (1e6, 0.3, 0.1)]
     assert abs(stated[0] - 0.7) < 1e-6 and stated == sorted(stated)
+
+
+def test_what_the_text_says_of_the_run_holds(figures):
+    run = json.loads(figures.RUN.read_text(encoding="utf-8"))
+    summary, losses = run["summary"], dict(run["loss"])
+    for name in ("completeness", "relevance", "factuality"):
+        assert summary[name]["low"] > summary[f"{name}_before"]["high"]
+    assert abs(summary["completion_length"] - summary["completion_length_before"]) < 1 and summary["eos_rate"] == 1
+    assert 1 / 6 < 1 - summary["factuality"]["mean"] < 1 / 5
+    late = [(at, loss) for at, loss, _ in run["eval"] if at > 400]
+    for at, loss in late:
+        assert statistics.fmean(losses[step] for step in range(at - 50, at + 1)) < loss - 0.03
+    assert late[-1][1] == min(loss for _, loss in late) and len(run["eval"]) == 8
+    assert run["others"]["another annotator"]["rougeL"] < run["others"]["the complete answer"]["rougeL"]
 
 
 def test_steering_is_the_optimum_of_all_answers(figures):
