@@ -265,15 +265,19 @@ def test_when_every_step_makes_it_worse_the_beginning_is_kept():
 
 @pytest.mark.slow
 def test_with_choices_enough_the_scores_are_the_readers_own():
-    """On all pairs with their exact odds the loss has its minimum at the reader's rewards: there the model arrives."""
+    """The expected loss has its minimum at the reader's rewards: 2000 choices bring the model near.
+
+    A fit of k free numbers to n choices is k / 2n above the minimum on the average: 0.02 is that of 80 free numbers, where there
+    are 85 texts and a reward with seven values.
+    """
     reader = reward_model_bug.Reader()
-    _, model, loop = film_loop(reader.choices(3000, 5), reader.choices(1500, 6), 150, 0.005, evaluate_every=10, patience=9)
+    _, model, loop = film_loop(reader.choices(2000, 5), reader.choices(500, 6), 50, 0.005, evaluate_every=10, patience=9)
     reward_model.train(loop, loop.config)
     with torch.no_grad():
         scores = model(*reward_model_bug.rows_of(reader.texts))
     floor = reader.expected_loss(reader.rewards)
     assert floor < reader.expected_loss(scores) < floor + 0.02
-    assert np.corrcoef(scores.numpy(), reader.rewards.numpy())[0, 1] > 0.97
+    assert np.corrcoef(scores.numpy(), reader.rewards.numpy())[0, 1] > 0.95
 
 
 # 12.5
