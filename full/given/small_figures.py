@@ -66,7 +66,7 @@ def rouge_l(texts: Sequence[str], references: Sequence[str]) -> np.ndarray:
     return np.array([scorer.score(reference, text)["rougeL"].fmeasure for text, reference in zip(texts, references)])
 
 
-def measure_t5(model: nn.Module, tokenizer: Any, questions: QuestionWorld, count: int = 300, seed: int = FRESH) -> dict[str, Any]:
+def measure_t5(model: nn.Module, tokenizer: Any, questions: QuestionWorld, count: int = 200, seed: int = FRESH) -> dict[str, Any]:
     """ROUGE-L beside annotators' demonstrations and beside complete answers, and the exact scores of sampled answers."""
     drawn = questions.draw(count, seed)
     demonstrations = [questions.demonstration(question, seed) for question in drawn]
@@ -90,7 +90,7 @@ def measure_t5(model: nn.Module, tokenizer: Any, questions: QuestionWorld, count
     }
 
 
-def measure_denoising(model: nn.Module, tokenizer: Any, questions: QuestionWorld, kept: int, count: int = 300) -> dict[str, Any]:
+def measure_denoising(model: nn.Module, tokenizer: Any, questions: QuestionWorld, kept: int, count: int = 100) -> dict[str, Any]:
     """How well texts of which a few words were left are restored, written greedily."""
     rng = np.random.default_rng(FRESH)
     pairs = [denoising_pair(questions, question, kept, rng) for question in questions.draw(count, FRESH)]

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from full.given import build_world, models, world_figures
+from full.given import build_world, models, posts, questions, small_figures, world_figures
 from full.given.review_grammar import EOS, text_of
 from full.given.reviews import world
 from full.given.world_tokenizer import ids_of, tokenizer_of
@@ -136,6 +136,109 @@ def test_the_model_card_states_the_figures(figures):
     patterns = {pattern.line for section in world().sentences.values() for pattern in section}
     words = {word.lower() for word in world().vocabulary if word[0].isalpha()}
     assert f"{len(patterns)} sentence patterns" in card and f"{len(words):,} words" in card
+
+
+def close(measured: dict, stated: dict) -> bool:
+    """Two means of different texts, with their intervals: within four standard errors of their difference."""
+    errors = [(value["high"] - value["low"]) / 3.92 for value in (measured, stated)]
+    return abs(measured["mean"] - stated["mean"]) < 4 * np.hypot(*errors)
+
+
+def test_the_figures_of_questions_and_posts_are_those_asked_for(figures):
+    before, after, reward = figures["question-t5"], figures["question-t5-sft"], figures["question-reward"]
+    assert before["rouge_l"]["high"] < after["rouge_l"]["low"] and after["rouge_l"]["low"] > 0.6
+    assert 0.5 < after["completeness"]["mean"] < 0.85  # something is left for PPO to gain
+    assert min(after["relevance"]["mean"], after["factuality"]["mean"]) > 0.8
+    assert reward["accuracy"]["mean"] >= 0.8 and reward["log_loss"]["high"] < np.log(2)
+    lm, post_reward = figures["post-lm"], figures["post-reward"]
+    assert 0.6 < lm["gold"]["mean"] < 0.8 and post_reward["log_loss"]["high"] < np.log(2)
+    assert post_reward["accuracy"]["low"] > 0.6
+    for name in ("question-t5", "question-t5-sft", "question-reward", "post-lm", "post-reward"):
+        assert (BUILTIN / name / "model.safetensors").stat().st_size > 4 * figures[name]["parameters"]  # float32
+
+
+def test_the_fine_tuned_t5_answers_as_well_as_stated(figures):
+    from transformers import AutoTokenizer, T5ForConditionalGeneration
+
+    model = T5ForConditionalGeneration.from_pretrained(BUILTIN / "question-t5-sft").eval()
+    tokenizer = AutoTokenizer.from_pretrained(BUILTIN / "question-t5-sft")
+    stated = figures["question-t5-sft"]
+    measured = small_figures.measure_t5(model, tokenizer, questions.world(), count=60, seed=101)
+    for name in ("rouge_l", "rouge_l_complete", "completeness", "relevance", "factuality"):
+        assert close(measured[name], stated[name]), name
+    assert model.num_parameters() == stated["parameters"]
+
+
+def test_the_reward_models_are_as_accurate_as_stated(figures):
+    from transformers import AutoTokenizer, GPT2ForSequenceClassification
+
+    measures = {
+        "question-reward": lambda *model: small_figures.measure_question_reward(*model, questions.world(), count=30, seed=101),
+        "post-reward": lambda *model: small_figures.measure_post_reward(*model, posts.world(), count=150, seed=101),
+    }
+    for name, measure in measures.items():
+        model = GPT2ForSequenceClassification.from_pretrained(BUILTIN / name).eval()
+        assert model.config.num_labels == 1 and model.config.pad_token_id != model.config.eos_token_id
+        measured, stated = measure(model, AutoTokenizer.from_pretrained(BUILTIN / name)), figures[name]
+        assert close(measured["accuracy"], stated["accuracy"]) and close(measured["log_loss"], stated["log_loss"])
+
+
+def test_the_language_model_of_posts_summarises_as_well_as_stated(figures):
+    model, tokenizer = models.load_policy("post-lm")
+    measured, stated = small_figures.measure_post_lm(model, tokenizer, posts.world(), count=80, seed=101), figures["post-lm"]
+    for name in ("gold", "greedy_gold", "cross_entropy"):
+        assert close(measured[name], stated[name]), name
+
+
+def test_the_model_card_states_the_figures_of_questions_and_posts(figures):
+    card = (BUILTIN / "README.md").read_text(encoding="utf-8")
+    wanted = [
+        (name, part, 2)
+        for name in ("question-t5", "question-t5-sft")
+        for part in ("rouge_l", "rouge_l_complete", "completeness", "relevance", "factuality", "greedy_completeness")
+    ]
+    rewards, parts = ("question-reward", "post-reward"), ("accuracy", "log_loss", "longer_is_better")
+    wanted += [(name, part, 3) for name in rewards for part in parts]
+    wanted += [("post-lm", "gold", 2), ("post-lm", "greedy_gold", 2), ("post-lm", "cross_entropy", 3)]
+    for name, part, digits in wanted:
+        assert world_figures.stated(figures[name][part], digits) in card, (name, part)
+    for name in ("question-t5", "question-reward", "post-lm"):
+        assert f"{figures[name]['parameters']:,} parameters" in card
+    assert f"{len(questions.world().vocabulary):,} words" in card and f"{len(posts.world().vocabulary):,} words" in card
+
+
+@pytest.mark.slow
+def test_models_of_questions_and_posts_are_made_from_nothing(tmp_path, monkeypatch):
+    for name in ("measure_t5", "measure_question_reward", "measure_post_lm", "measure_post_reward"):
+        whole = getattr(small_figures, name)
+        monkeypatch.setattr(small_figures, name, lambda *model, whole=whole: whole(*model, count=8))
+    small = {"width": 16, "layers": 1, "batch": 8, "steps": 3, "warm_up": 1}
+    told: list[str] = []
+
+    def make(where: Path) -> dict:
+        return build_world.build(
+            where,
+            lambda what, done, total, said: told.append(f"{what} {done}/{total}"),
+            worlds=("questions", "posts"),
+            questions=build_world.QuestionRecipe(**small, inner=16, sft_questions=16, sft_phases=((1, 1e-3), (1, 1e-3)), reward_questions=4, reward_batch=8),
+            posts=build_world.PostRecipe(**small, comparisons=16, epochs=1),
+        )
+
+    first = make(tmp_path / "first")
+    assert "question-t5 3/3" in told and "post figures 2/2" in told and len(build_world.told(first)) == 5
+    make(tmp_path / "second")
+    made = sorted(place.parent.name for place in (tmp_path / "first").glob("*/config.json"))
+    assert made == ["post-lm", "post-reward", "question-reward", "question-t5", "question-t5-sft"]
+    for name in made:  # the same bytes each time
+        one, two = ((tmp_path / turn / name / "model.safetensors").read_bytes() for turn in ("first", "second"))
+        assert one == two
+    assert json.loads((tmp_path / "first" / "figures.json").read_text()) == json.loads(json.dumps(first))
+
+
+def test_build_world_knows_three_worlds(tmp_path):
+    process = climb("build-world", "--out", str(tmp_path / "new"), "--only", "films")
+    _, said = process.communicate(timeout=200)
+    assert process.returncode == 2 and "--only: expected reviews, questions or posts, received films" in said
 
 
 @pytest.mark.slow
