@@ -335,16 +335,12 @@ def measurements():
         "scored at 1": lambda: wrong_scorer(Film(temperature=0.7)),
         "at its token": lambda: density_runs(whole=False),
         "at the end": lambda: density_runs(whole=True),
-        "bug, planted": lambda: bug_run(planted()),
-        "bug, mended": lambda: bug_run(mended_bug()),
     }
-    return runs
-
-
-def mended_bug() -> ModuleType:
-    from solutions.full import ppo_bug
-
-    return ppo_bug
+    try:
+        from solutions.full import ppo_bug as mended
+    except ModuleNotFoundError:  # a student's copy keeps what it came with
+        return runs
+    return runs | {"bug, planted": lambda: bug_run(planted()), "bug, mended": lambda: bug_run(mended)}
 
 
 def measure(names):
