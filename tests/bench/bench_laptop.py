@@ -23,7 +23,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-ONE = {"rewards": "completeness=question-reward", "weights": "0.5"}
+ONE = {"rewards": "completeness=question-reward", "weights": "0.7"}
 WAYS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "reward-model": ("reward_model", "laptop", {}),
     "sft": ("sft", "laptop", {}),

@@ -41,6 +41,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "warmup_steps": 5,
         "value_rate": 3.0,
         "steps": 40,
+        "learning_rate": 3e-4,
         "test_rows": 128,
     },
     "imdb": {
@@ -111,7 +112,7 @@ class Models:
         "completeness=question-reward,relevance,factuality",
         "Rewards with commas, NAME=MODEL (a classifier of texts) or the NAME of a rule (of the data's world; rouge, support, novelty).",
     )
-    weights: str = setting("completeness=0.5,relevance=0.5,factuality=0.5", "Their weights: NAME=NUMBER with commas, or one number.")
+    weights: str = setting("completeness=0.7,relevance=1,factuality=1", "Their weights: NAME=NUMBER with commas, or one number.")
     compare: bool = setting(True, "Whether a model's score is told as the difference to that of the answer that came with the text.")
 
 
@@ -122,9 +123,9 @@ class Config(Stepping, Placed, Examples, PPOConfig, Models):
     target_names = ("answer", "target", "completion", "summary", "ref_text", "gold")
     needs_target = False
     target_column: str = setting("", "Column of the answers, if there is one: what `compare` and `rouge` look at.")
-    steps: int = setting(60, "Rollouts, each followed by its updates; 0: as many as the epochs hold.")
+    steps: int = setting(80, "Rollouts, each followed by its updates; 0: as many as the epochs hold.")
     epochs: int = setting(1, "How often the prompts are gone through, at most.")
-    learning_rate: float = setting(3e-4, "AdamW's learning rate, of the policy.")
+    learning_rate: float = setting(4e-4, "AdamW's learning rate, of the policy.")
     value_rate: float = setting(1.0, "The value model's learning rate, in units of the policy's.")
     prompt_tokens: int = setting(0, "Prompts are the first so many tokens of the texts; 0: they are the whole texts.")
     max_source: int = setting(256, "Tokens of a prompt at most; what is longer is cut, and counted.")
