@@ -1,12 +1,12 @@
-"""A step of supervised fine-tuning and of a reward model: CPU seconds and memory of ours, of a plain loop and of the least that will do.
+"""A step of fine-tuning and of a reward model: CPU seconds and memory of ours, of a plain loop and of the least that will do.
 
     python tests/bench/bench_supervised.py             2 + 2 layers (T5) and 4 layers (GPT-2), 128 wide: some minutes
     python tests/bench/bench_supervised.py --large     T5-small's and DistilGPT2's shapes: half an hour
     python tests/bench/bench_supervised.py --only reward --steps 6
 
-All ways of a table run on the same weights and rows, in one thread, each in a process of its own, one after another; medians of the
-processor's seconds over steps. TRL is measured where it is installed, and said to be missing else; its trainer for fine-tuning knows
-decoder-only models alone, so it is held against our loss and trainer on a GPT-2, and the lesson's T5 against its own lower bound.
+All ways of a table run on the same weights and rows, in one thread, each in a process of its own, one after another; medians of
+the processor's seconds over steps. TRL is measured where it is installed, and said to be missing else. Its trainer for
+fine-tuning knows decoder-only models alone: it is held against our loss and trainer on a GPT-2, the lesson's T5 against a bound.
 """
 
 from __future__ import annotations
@@ -146,6 +146,9 @@ def gpt2_ours(model: torch.nn.Module, pairs: list[Pairs], marks: list[float]) ->
         return {"input_ids": tokens[:, : width - 1], "attention_mask": mask[:, : width - 1], "labels": labels,
                 "logits_to_keep": width - PROMPT}  # fmt: skip
 
+    def loss_of(outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
+        return sft_loss(outputs.logits, labels, num_items_in_batch)
+
     rows = [row for part in pairs for row in zip(part.tokens, part.attention_mask, part.prompt_lengths)]
     config = SFTConfig(epochs=1, batch_size=2 * len(pairs[0]), learning_rate=RATE)
     quiet = {"use_cpu": True, "disable_tqdm": True, "dataloader_pin_memory": False, "optim": "adamw_torch_fused"}
@@ -153,8 +156,7 @@ def gpt2_ours(model: torch.nn.Module, pairs: list[Pairs], marks: list[float]) ->
     with tempfile.TemporaryDirectory() as folder:
         trainer = Seq2SeqTrainer(
             model, training_arguments(config, folder, **quiet), data_collator=collated, train_dataset=rows,
-            compute_loss_func=lambda outputs, labels, num_items_in_batch=None: sft_loss(outputs.logits, labels, num_items_in_batch),
-            callbacks=[trl_ways.marker(marks)],
+            compute_loss_func=loss_of, callbacks=[trl_ways.marker(marks)],
         )  # fmt: skip
         silence(trainer)
         trainer.train()
@@ -278,10 +280,12 @@ def main() -> None:
         table(f"fine-tuning, T5, {size}, {ROWS} rows, source {SOURCE}, target {TARGET}", ways, lambda: t5_of(size), features)
     pairs = [pairs_of(8, 128, seed) for seed in range(steps)]
     if arguments.only in (None, "gpt2"):
-        ways = {"ours": lambda model, timed: gpt2_ours(model, pairs, timed.marks), "plain loop": gpt2_plain, "lower bound": gpt2_bound}
+        ways = {"ours": lambda model, timed: gpt2_ours(model, pairs, timed.marks)}
+        ways |= {"plain loop": gpt2_plain, "lower bound": gpt2_bound}
         if with_trl:
             ways["TRL"] = lambda model, timed: trl_ways.sft(model, pairs, timed.marks, IDS)
-        table(f"fine-tuning, GPT-2, {size}, 16 rows of 128 tokens at most", ways, lambda: model_of(GPT2_SHAPES[size]).train(), pairs)
+        title = f"fine-tuning, GPT-2, {size}, 16 rows of 128 tokens at most"
+        table(title, ways, lambda: model_of(GPT2_SHAPES[size]).train(), pairs)
     if arguments.only in (None, "reward"):
         ways = {"ours": reward_ours, "plain loop": reward_plain, "lower bound": reward_bound}
         if with_trl:
