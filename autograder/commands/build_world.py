@@ -13,7 +13,9 @@ def register(app: typer.Typer) -> None:
 
 def build_world(
     out: Path = typer.Option(Path("runs") / "world", "--out", metavar="DIR", help="Folder for the models and figures.json."),
-    only: list[str] = typer.Option([], "--only", metavar="WORLD", help="Reviews, questions or posts; may be repeated. Left out: all."),
+    only: list[str] = typer.Option(
+        [], "--only", metavar="WORLD", help="Reviews, questions or posts; may be repeated. Left out: all."
+    ),
 ) -> None:
     """Train the built-in models from nothing, as the shipped ones were, and print their figures. Takes a quarter of an hour."""
     from rich.console import Console

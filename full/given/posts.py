@@ -8,8 +8,8 @@
     posts.comparisons(100, seed=1)                   # {"prompt", "chosen", "rejected"}
 
 A post tells six things: who did what with which thing, when, what came of it, and what its author asks. Between them stand
-sentences that tell nothing, and some that tell of other people, things and times. A summary says the same in one sentence: "My aunt
-washed my clock last night and it is full of water, should I send a bill?" Authors leave things out (LEFT_OUT).
+sentences that tell nothing, and some that tell of other people, things and times. A summary says the same in one sentence: "My
+aunt washed my clock last night and it is full of water, should I send a bill?" Authors leave things out (LEFT_OUT).
 
 The gold score of a summary: its phrases of post_text/slots.txt are found from left to right, the longest first. A phrase the post
 tells of counts 1 for the first time; any other phrase, and one said again, costs 1; a word that is neither in a phrase nor one of

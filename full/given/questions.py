@@ -30,7 +30,7 @@ from typing import Sequence
 
 import numpy as np
 
-from .question_kinds import FOLDER, IT, Aspect, Claim, Kind, Language, capital, read_kinds, read_values, sentences
+from .question_kinds import FOLDER, IT, Aspect, Claim, Language, capital, read_kinds, read_values, sentences
 
 ASKED = (3, 4, 5)
 "How many things a question may ask, each equally often."

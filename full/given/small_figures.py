@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from .build_fitting import Progress
 from .build_gpt2 import encoded, language_batches, scored
 from .build_questions import RESTORE, denoising_pair, question_comparisons
 from .posts import PostWorld

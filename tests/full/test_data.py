@@ -145,10 +145,11 @@ def test_the_built_in_world_is_a_source():
 
 def test_questions_and_posts_are_data_by_name():
     rows = data.load_rows("questions", {"source": "source", "target": "demonstration"}, limit=3)
-    assert [set(row) for row in rows] == [{"source", "target"}] * 3 and all(row["source"].startswith("question: ") for row in rows)
+    assert [set(row) for row in rows] == [{"source", "target"}] * 3
+    assert all(row["source"].startswith("question: ") for row in rows)
     assert rows != data.load_rows("questions", {"source": "source", "target": "demonstration"}, split="test", limit=3)
     pairs = data.load_rows("posts", {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected"}, limit=3)
     assert all(row["prompt"].endswith(" TL;DR:") and row["chosen"] != row["rejected"] for row in pairs)
     assert data.load_rows("posts", {"prompt": "prompt", "target": "summary"}, limit=3)[0]["prompt"] == pairs[0]["prompt"]
-    with pytest.raises(InputProblem, match="data=posts: there is no column `title`; there are id, prompt, post, summary, complete"):
+    with pytest.raises(InputProblem, match="data=posts: there is no column `title`; there are id, prompt, post, summary"):
         data.load_rows("posts", {"title": "title"}, limit=3)
