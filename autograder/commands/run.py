@@ -70,7 +70,7 @@ def run_called(word: str, course: Course) -> tuple[str, str]:
 
     runs = runs_of(course)
     plain = _plain(word)
-    for name, module in runs.items():  # before the lessons: `ppo` is the run of lesson 14, though lesson 6 has a file of this name
+    for name, module in runs.items():  # before the lessons: `ppo` is a run of lesson 14, and a file of lesson 6
         if _plain(name) == plain:
             return name, module
     called = []

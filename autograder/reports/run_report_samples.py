@@ -188,7 +188,7 @@ def columns_of(runs: list[Run]) -> list[tuple[str, str]]:
 
 
 def columns_among(samples: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    """(name, what a person calls it) of the samples' figures: the well-known ones first, then a run's own, as its rewards apart."""
+    """(name, what a person calls it) of the samples' figures: the reward, then a run's own, as its rewards apart, then the known."""
     names = dict.fromkeys(name for sample in samples for name, value in sample.items() if number_like(value))
     known = dict(FIGURES)
     own = [name for name in names if name not in known and name not in NOT_FIGURES][:MOST_OTHERS]

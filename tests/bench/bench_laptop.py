@@ -32,8 +32,26 @@ WAYS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "ppo-tldr": ("ppo", "tldr-laptop", {}),
 }
 "Name of a way: (run, preset, what is changed). ppo-one is completeness alone, which is to be exploited by length."
-KEPT = ("accuracy", "accuracy_by_length", "log_loss", "calibration_error", "spread", "rougeL", "reward_after", "reward_completeness")
-KEPT += ("reward_relevance", "reward_factuality", "reward_summary", "completeness", "relevance", "factuality", "gold_reward", "kl")
+KEPT = (
+    "accuracy",
+    "accuracy_by_length",
+    "log_loss",
+    "calibration_error",
+    "spread",
+    "rougeL",
+    "reward_after",
+    "reward_completeness",
+)
+KEPT += (
+    "reward_relevance",
+    "reward_factuality",
+    "reward_summary",
+    "completeness",
+    "relevance",
+    "factuality",
+    "gold_reward",
+    "kl",
+)
 KEPT += ("length", "ended", "repetition", "steps", "seconds", "peak_memory_mb")
 SHOWN = ("accuracy", "log_loss", "rougeL", "completeness", "relevance", "factuality", "gold_reward", "length", "kl")
 

@@ -30,7 +30,11 @@ def shop(tmp_path_factory):
     found |= {"batch_size": 8, "minibatch_size": 4, "ppo_epochs": 2, "steps": 6, "new_tokens": 6, "test_rows": 6, "save_every": 2}
     found |= {"learning_rate": 1e-2, "samples": 2, "sample_every": 3, "eval_batch": 4, "device": "cpu", "top_k": 8}
     t5 = found | {"model": tiny_models.t5(folder / "t5"), "data": tiny_models.answers(folder / "answers.jsonl", 70)}
-    gpt2 = found | {"model": tiny_models.policy(folder / "gpt2"), "data": tiny_models.texts(folder / "texts.jsonl"), "prompt_tokens": 4}
+    gpt2 = found | {
+        "model": tiny_models.policy(folder / "gpt2"),
+        "data": tiny_models.texts(folder / "texts.jsonl"),
+        "prompt_tokens": 4,
+    }
     gpt2 |= {"value_model": "shared", "target_kl": 2.0, "horizon": 100.0, "warmup_steps": 2, "value_rate": 3.0}
     return {"t5": t5, "gpt2": gpt2, "folder": folder}
 
@@ -49,11 +53,32 @@ def whole(tmp_path_factory, shop):
 def test_a_run_from_start_to_end(whole, kind):
     path, summary, rows = whole[kind]
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
-    names = ("reward", "reward_score", "reward_relevance", "reward_factuality", "loss", "policy_loss", "value_loss", "kl", "entropy")
-    more = ("completion_length", "eos_rate", "approx_kl", "clip_fraction", "explained_variance", "ratio", "ratio_variance", "kl_coef")
+    names = (
+        "reward",
+        "reward_score",
+        "reward_relevance",
+        "reward_factuality",
+        "loss",
+        "policy_loss",
+        "value_loss",
+        "kl",
+        "entropy",
+    )
+    more = (
+        "completion_length",
+        "eos_rate",
+        "approx_kl",
+        "clip_fraction",
+        "explained_variance",
+        "ratio",
+        "ratio_variance",
+        "kl_coef",
+    )
     assert set(names + more) <= set(rows[0]) and all(math.isfinite(row[name]) for row in rows for name in names + more)
     for row in rows:  # the weighted sum is what is maximised
-        assert row["reward"] == pytest.approx(row["reward_score"] + 0.5 * row["reward_relevance"] + 0.5 * row["reward_factuality"])
+        assert row["reward"] == pytest.approx(
+            row["reward_score"] + 0.5 * row["reward_relevance"] + 0.5 * row["reward_factuality"]
+        )
     after = summary["reward_after"]
     parts = [summary[f"reward_{name}"]["mean"] for name in ("score", "relevance", "factuality")]
     assert after["mean"] == pytest.approx(parts[0] + 0.5 * parts[1] + 0.5 * parts[2]) and after["low"] <= after["mean"]
@@ -68,7 +93,9 @@ def test_tables_are_of_the_same_prompts_and_the_same_draws_at_every_stage(whole,
     assert [(row["step"], row["stage"]) for row in rows[::2]] == [(0, "before"), (3, "during"), (6, "after")]
     assert len({row["prompt"] for row in rows}) == 2
     for row in rows:
-        assert {"reward", "reward_score", "reward_relevance", "reward_factuality", "length", "repetition", "kl", "ended"} <= set(row)
+        assert {"reward", "reward_score", "reward_relevance", "reward_factuality", "length", "repetition", "kl", "ended"} <= set(
+            row
+        )
         assert len(row["tokens"]) == len(row["log_ratio"]) == row["length"]
         assert row["kl"] == pytest.approx(sum(row["log_ratio"]), abs=1e-3)  # rounded to four places each
 
@@ -111,7 +138,9 @@ def test_one_killed_within_a_step_goes_on_from_the_last_checkpoint(tmp_path, sho
         def update(self, experience):
             Dying.seen += 1
             if Dying.seen == 4:
-                self.loop.update(sum(parameter.sum() for parameter in self.loop.policy.parameters()))  # and the weights have moved
+                self.loop.update(
+                    sum(parameter.sum() for parameter in self.loop.policy.parameters())
+                )  # and the weights have moved
                 raise Killed
             return super().update(experience)
 
@@ -235,7 +264,10 @@ def test_exact_rules_of_the_question_world():
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"weights": "score=1,relevance=1"}, "weights=.*: expected one for each of score, relevance, factuality, received score, relevance"),
+        (
+            {"weights": "score=1,relevance=1"},
+            "weights=.*: expected one for each of score, relevance, factuality, received score, relevance",
+        ),
         ({"weights": "much"}, "expected a number, or NAME=NUMBER with commas, received 'much'"),
         ({"rewards": "completeness", "weights": "1"}, "no rule is called completeness; there are rouge, support, novelty"),
         ({"rewards": "a=novelty,a=support", "weights": "1"}, "expected each name once, received a twice"),
@@ -272,7 +304,15 @@ def test_a_run_goes_before_a_lesson_of_the_same_name():
 
     toy, full = lesson(6, "toy/ppo.py", {"toy-ppo": "a"}), lesson(14, "full/ppo.py", {"ppo": "b"})
     both = courses.Course(ROOT, [toy, full])
-    for word, found in (("ppo", "b"), ("toy-ppo", "a"), ("toy_ppo", "a"), ("6", "a"), ("06-ppo", "a"), ("toy/ppo.py", "a"), ("14", "b")):
+    for word, found in (
+        ("ppo", "b"),
+        ("toy-ppo", "a"),
+        ("toy_ppo", "a"),
+        ("6", "a"),
+        ("06-ppo", "a"),
+        ("toy/ppo.py", "a"),
+        ("14", "b"),
+    ):
         assert run_called(word, both)[1] == found, word
     quiet = courses.Course(ROOT, [lesson(6, "toy/ppo.py", {"one": "a"}), lesson(14, "full/ppo.py", {"two": "b"})])
     with pytest.raises(Exception, match=r"`ppo` could be toy/ppo.py or full/ppo.py: write the one you mean"):
@@ -287,7 +327,10 @@ def test_presets_and_sentences():
         for preset in module.PRESETS.values():
             module.Config(**preset)
     assert set(ppo.PRESETS) >= {"laptop", "tldr-laptop", "imdb", "asqa", "tldr"}
-    assert rewards.named(ppo.Config().rewards).keys() == rewards.weights_of(ppo.Config().weights, rewards.named(ppo.Config().rewards)).keys()
+    assert (
+        rewards.named(ppo.Config().rewards).keys()
+        == rewards.weights_of(ppo.Config().weights, rewards.named(ppo.Config().rewards)).keys()
+    )
 
 
 @pytest.mark.slow
@@ -296,13 +339,28 @@ def test_real_questions_of_asqa_from_preferences_to_ppo(tmp_path, shop):
     """The three runs in a row, on real files, each with what the last one left."""
     small = {"rows": 40, "test_rows": 6, "validation_rows": 6, "device": "cpu"}
     gpt2 = tiny_models.classifier(tmp_path / "gpt2", labels=1, names=("score",))
-    feedback = {"data": str(ASQA / "dev_feedback.json"), "model": gpt2, "fresh": True, "steps": 3, "rows": 40, "max_length": 48, "batch_size": 8}
+    feedback = {
+        "data": str(ASQA / "dev_feedback.json"),
+        "model": gpt2,
+        "fresh": True,
+        "steps": 3,
+        "rows": 40,
+        "max_length": 48,
+        "batch_size": 8,
+    }
     run("reward_model", tmp_path / "reward", feedback | {"device": "cpu"})
     answers = {"data": str(ASQA / "dev.json"), "max_source": 48}
     sft = small | answers | {"model": shop["t5"]["model"], "max_target": 12, "eval_every": 2, "steps": 4, "batch_size": 8}
     run("sft", tmp_path / "sft", sft)
     paid = {"rewards": f"completeness={tmp_path}/reward/checkpoint,relevance=novelty,factuality=support", "weights": "0.3"}
-    more = {"model": str(tmp_path / "sft/checkpoint"), "steps": 2, "new_tokens": 12, "batch_size": 8, "minibatch_size": 4, "samples": 2}
+    more = {
+        "model": str(tmp_path / "sft/checkpoint"),
+        "steps": 2,
+        "new_tokens": 12,
+        "batch_size": 8,
+        "minibatch_size": 4,
+        "samples": 2,
+    }
     summary, rows = run("ppo", tmp_path / "ppo", small | answers | paid | more)
     assert len(rows) == 2 and summary["test_rows"] == 6 and "rougeL" in summary
     assert any("lost their end" in note for note in summary["notes"]) and any("were cut" in note for note in summary["notes"])

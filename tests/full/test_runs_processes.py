@@ -69,8 +69,10 @@ def test_two_processes_give_the_single_process_result(tmp_path, name):
 
 @pytest.mark.slow
 def test_two_processes_learn_the_same_reward_model(tmp_path):
-    fields = {"model": tiny_models.classifier(tmp_path / "gpt2", labels=1, names=("score",)), "fresh": True, "frozen": 0.0, "steps": 4}
-    fields |= {"data": tiny_models.judgements(tmp_path / "pairs.jsonl"), "batch_size": 8, "max_length": 24, "evaluate_every": 2, "device": "cpu"}
+    fields = {"model": tiny_models.classifier(tmp_path / "gpt2", labels=1, names=("score",)), "fresh": True}
+    fields |= {"frozen": 0.0, "steps": 4}
+    fields |= {"data": tiny_models.judgements(tmp_path / "pairs.jsonl"), "batch_size": 8, "max_length": 24, "evaluate_every": 2}
+    fields["device"] = "cpu"
     done = launched("reward-model", tmp_path / "two", fields)
     assert done.returncode == 0, done.stderr[-3000:]
     summary, expected = run("reward_model", tmp_path / "one", fields)
@@ -83,9 +85,10 @@ def test_two_processes_learn_the_same_reward_model(tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_share_the_rollouts_of_ppo(tmp_path):
-    """A loss of PPO is a mean over a process's own tokens, of which one may have more: the first rollout alone is the very same."""
+    """A loss of PPO is a mean over a process's own tokens, of which one may have more: the first rollout is the same."""
     fields = {"model": tiny_models.t5(tmp_path / "t5"), "data": tiny_models.answers(tmp_path / "answers.jsonl"), "device": "cpu"}
-    fields |= {"rewards": "relevance=novelty,factuality=support", "weights": "1", "batch_size": 8, "minibatch_size": 4, "steps": 3}
+    fields |= {"rewards": "relevance=novelty,factuality=support", "weights": "1", "batch_size": 8, "minibatch_size": 4}
+    fields["steps"] = 3
     fields |= {"new_tokens": 6, "test_rows": 6, "samples": 2, "sample_every": 2, "learning_rate": 1e-3, "ppo_epochs": 2}
     done = launched("ppo", tmp_path / "two", fields)
     assert done.returncode == 0, done.stderr[-3000:]

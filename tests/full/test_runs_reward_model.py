@@ -106,7 +106,9 @@ def test_texts_that_are_cut_are_counted(tmp_path, fields):
     ],
 )
 def test_preferences_that_make_no_sense_are_one_line(tmp_path, fields, row, message):
-    rows = [{"id": str(n), "prompt": f"p {n}", "chosen": "good", "rejected": "bad"} for n in range(3)] + [{"prompt": "p 9", **row}]
+    rows = [{"id": str(n), "prompt": f"p {n}", "chosen": "good", "rejected": "bad"} for n in range(3)] + [
+        {"prompt": "p 9", **row}
+    ]
     rows[3].setdefault("id", "3" if "the same" in message else "9")
     rows = rows if "twice" in message else rows[:3] + rows[3:]
     if "the same" in message:
@@ -126,7 +128,9 @@ def test_a_model_of_another_kind_is_refused(tmp_path, fields):
 @pytest.mark.slow
 @pytest.mark.skipif(not LABELS.is_file(), reason="the data folder is not here")
 def test_real_judgements_from_label_studio(tmp_path, fields):
-    summary, rows = run("reward_model", tmp_path, fields | {"data": str(LABELS), "batch_size": 4, "steps": 4, "validation_share": 0.2})
+    summary, rows = run(
+        "reward_model", tmp_path, fields | {"data": str(LABELS), "batch_size": 4, "steps": 4, "validation_share": 0.2}
+    )
     assert len(rows) == 4 and summary["pairs"] + summary["validation_pairs"] + summary["test_pairs"] <= 32
     assert summary["accuracy"]["high"] - summary["accuracy"]["low"] > 0.3  # a handful of pairs says next to nothing
 

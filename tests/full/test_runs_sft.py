@@ -112,7 +112,10 @@ def test_texts_that_are_cut_are_counted(tmp_path, fields):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"source_column": "question"}, "there is no column `question`; there are id, source, target. Name the right one by source_column"),
+        (
+            {"source_column": "question"},
+            "there is no column `question`; there are id, source, target. Name the right one by source_column",
+        ),
         ({"validation_rows": 30, "test_rows": 30}, "60 rows leave none to learn from; lower validation_rows or test_rows"),
         ({"data": "reviews"}, "has texts to go on with and no answers; name questions or posts"),
         ({"data": "nowhere.json"}, "there is no such file or folder"),
@@ -141,8 +144,15 @@ def test_a_text_that_is_trained_on_is_not_measured_on(tmp_path, fields):
 @pytest.mark.slow
 @pytest.mark.skipif(not ASQA.is_dir(), reason="the data folder is not here")
 def test_real_questions_of_asqa(tmp_path, fields):
-    """300, 100 and 100 questions, as the issue has them, of which a tiny T5 with another vocabulary learns nothing; all parts run."""
-    more = {"data": str(ASQA / "dev.json"), "rows": 300, "validation_rows": 100, "test_rows": 100, "max_source": 64, "max_target": 16}
+    """300, 100 and 100 questions, of which a tiny T5 with another vocabulary learns nothing; all parts run."""
+    more = {
+        "data": str(ASQA / "dev.json"),
+        "rows": 300,
+        "validation_rows": 100,
+        "test_rows": 100,
+        "max_source": 64,
+        "max_target": 16,
+    }
     summary, rows = run("sft", tmp_path, fields | more | {"steps": 4, "epochs": 1})
     assert (summary["rows"], summary["validation_rows"], summary["test_rows"], len(rows)) == (300, 100, 100, 4)
     assert any("were longer than max_source=64" in note for note in summary["notes"])

@@ -1,4 +1,4 @@
-"""Rows of a text and what is to be written for it, from any source, in three parts: to learn from, to choose by, to measure on."""
+"""Rows of a text and what is to be written for it, from any source, in three parts: to learn, to choose by, to measure on."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ class Examples:
     source_column: str = setting("", f"Column of the texts; left out: the first there is of {', '.join(SOURCES)}.")
     target_column: str = setting("", f"Column of the answers; left out: the first there is of {', '.join(TARGETS)}.")
     train_split: str = setting("train", "Split to learn from; of a single file, its rows before those for validation and test.")
-    validation_split: str = setting("validation", "Split to choose by; of a single file, the validation_rows before the last rows.")
+    validation_split: str = setting(
+        "validation", "Split to choose by; of a single file, validation_rows before its last ones."
+    )
     test_split: str = setting("test", "Split that is measured on and nothing else; of a single file, its last test_rows.")
     rows: int = setting(2000, "Rows to learn from, 0: all.")
     validation_rows: int = setting(64, "Rows to choose by.")
@@ -45,12 +47,18 @@ class Examples:
 
 def parts_of(config: Any, say: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
     """(training, validation, test): rows {"id", "source", "target"}; no source stands in two of them."""
-    wanted = (config.train_split, config.rows), (config.validation_split, config.validation_rows), (config.test_split, config.test_rows)
+    wanted = (
+        (config.train_split, config.rows),
+        (config.validation_split, config.validation_rows),
+        (config.test_split, config.test_rows),
+    )
     if common.is_one_file(config.data):
         rows = read(config, config.train_split, 0)
         behind = config.validation_rows + config.test_rows
         if len(rows) <= behind:
-            raise InputProblem(f"data={config.data}: {len(rows)} rows leave none to learn from; lower validation_rows or test_rows")
+            raise InputProblem(
+                f"data={config.data}: {len(rows)} rows leave none to learn from; lower validation_rows or test_rows"
+            )
         first, last = rows[:-behind], rows[-behind:]
         found = [first[: config.rows or None], last[: config.validation_rows], last[config.validation_rows :]]
     else:
@@ -95,7 +103,7 @@ def read(config: Any, split: str, limit: int) -> list[dict[str, Any]]:
 
 
 def _column(config: Any, what: str, names: tuple[str, ...], row: dict[str, Any]) -> str | None:
-    """The column's name; None for a question with passages that have yet to be put together, and for answers that can be missing."""
+    """The column's name; None for questions whose passages have yet to be put together, and for answers that can be missing."""
     named = getattr(config, f"{what}_column")
     if named in row:
         return named
@@ -113,7 +121,9 @@ def _column(config: Any, what: str, names: tuple[str, ...], row: dict[str, Any])
 
 def exact(source: str, rows: list[dict[str, Any]], texts: list[str]) -> dict[str, Any]:
     """What the built-in worlds know exactly of answers to their own texts: scores with intervals; nothing of other data."""
-    return {name: measures.interval(values) for name, values in exact_scores(source, [row["source"] for row in rows], texts).items()}
+    return {
+        name: measures.interval(values) for name, values in exact_scores(source, [row["source"] for row in rows], texts).items()
+    }
 
 
 def exact_scores(source: str, prompts: list[str], texts: list[str]) -> dict[str, np.ndarray]:
@@ -128,5 +138,7 @@ def exact_scores(source: str, prompts: list[str], texts: list[str]) -> dict[str,
 
         return {"gold_reward": world().scores(prompts, texts)}
     if source == data.BUILTIN:
-        return {"gold_reward": np.asarray(data.the_world().gold_reward([f"{p} {t}" for p, t in zip(prompts, texts)]), dtype=float)}
+        return {
+            "gold_reward": np.asarray(data.the_world().gold_reward([f"{p} {t}" for p, t in zip(prompts, texts)]), dtype=float)
+        }
     return {}

@@ -59,7 +59,9 @@ class RunLoop(Loop):
         self.make, self.steps, self.accelerator, self.folder = batches, steps, accelerator, folder
         self.tokenizer, self.progress, self.sample, self.begin = tokenizer, progress, sample, begin
         self.moment, self.kept = moment, dict(moment.kept)
-        self.parameters = [parameter for group in optimizer.param_groups for parameter in group["params"] if parameter.requires_grad]
+        self.parameters = [
+            parameter for group in optimizer.param_groups for parameter in group["params"] if parameter.requires_grad
+        ]
         self.fast = copy.deepcopy(policy).to(torch.bfloat16) if getattr(config, "fast_rollout", False) else None
         self.started = time.perf_counter() - moment.seconds
         self.moved = False

@@ -76,7 +76,7 @@ def save_sweep(rows: list[dict[str, Any]], knob: str, path: Path) -> None:
 
 
 def save_calibration(rows: list[tuple[int, float, float]], path: Path, title: str) -> None:
-    """How often the favourite is the answer that was chosen, against what the model says of it; the area of a dot is its pairs."""
+    """How often the favourite is the answer that was chosen, against what the model says; the area of a dot is its pairs."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.6, 4.4), layout="constrained")

@@ -110,10 +110,12 @@ class Models:
     reference: str = setting("", "Model that the policy is held near; left out: the policy as it was at the start.")
     rewards: str = setting(
         "completeness=question-reward,relevance,factuality",
-        "Rewards with commas, NAME=MODEL (a classifier of texts) or the NAME of a rule (of the data's world; rouge, support, novelty).",
+        "Rewards with commas: NAME=MODEL, a classifier of texts, or the NAME of a rule (the world's; rouge, support, novelty).",
     )
     weights: str = setting("completeness=0.7,relevance=1,factuality=1", "Their weights: NAME=NUMBER with commas, or one number.")
-    compare: bool = setting(True, "Whether a model's score is told as the difference to that of the answer that came with the text.")
+    compare: bool = setting(
+        True, "Whether a model's score is the difference to that of the answer that came with the text."
+    )
 
 
 @dataclass(frozen=True)
@@ -249,7 +251,9 @@ def summed_up(bench: Bench, loop: PPORunLoop, before: dict[str, Any], after: dic
     notes = list(bench.notes)
     for name, reward in bench.reward.rewards.items():
         if getattr(reward, "cut", 0):
-            notes.append(f"reward {name}: {reward.cut} texts were longer than the {reward.longest} tokens of {reward.name} and were cut")
+            notes.append(
+                f"reward {name}: {reward.cut} texts were longer than the {reward.longest} tokens of {reward.name} and were cut"
+            )
     if before.get("spread_warning"):
         notes.append(before["spread_warning"])
     summary: dict[str, Any] = {"reward_before": before["reward"], "reward_after": after["reward"], "kl": after["kl"]}
@@ -265,8 +269,12 @@ def summed_up(bench: Bench, loop: PPORunLoop, before: dict[str, Any], after: dic
 def told(summary: dict[str, Any]) -> list[str]:
     """The summary as lines for a terminal."""
     shown = common.shown
-    lines = [f"{'reward':<24} {shown(summary['reward_before'])} -> {shown(summary['reward_after'])}   (weighted sum, 95% interval)"]
-    first = [name for name in summary if name.startswith("reward_") and name.removesuffix("_before") == name and name != "reward_after"]
+    lines = [
+        f"{'reward':<24} {shown(summary['reward_before'])} -> {shown(summary['reward_after'])}   (weighted sum, 95% interval)"
+    ]
+    first = [
+        name for name in summary if name.startswith("reward_") and name.removesuffix("_before") == name and name != "reward_after"
+    ]
     names = [*first, "completeness", "relevance", "factuality", "gold_reward", "rougeL", "length", "ended", "repetition"]
     for name in names:
         if summary.get(name) is not None:

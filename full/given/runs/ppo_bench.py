@@ -80,7 +80,9 @@ def _whole(rows: list[dict[str, Any]], what: str, config: Any, tokenizer: Any, m
     positions = getattr(model.config, "n_positions", None) if not ends else None
     limit = min(config.max_source, positions - config.new_tokens if positions else config.max_source)
     if limit < 2:
-        raise InputProblem(f"new_tokens={config.new_tokens}: leaves no room for a prompt in the model's {positions} tokens; lower it")
+        raise InputProblem(
+            f"new_tokens={config.new_tokens}: leaves no room for a prompt in the model's {positions} tokens; lower it"
+        )
     cut = sum(len(row) + ends > limit for row in ids)
     if cut:
         say(f"{cut} of {len(ids)} {what} texts were longer than {limit} tokens and lost their {'end' if ends else 'beginning'}")

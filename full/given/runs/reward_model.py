@@ -42,7 +42,9 @@ MOST_UNKNOWN = 0.1
 class Source:
     """What is learned from, and what learns."""
 
-    data: str = setting("questions", "Preferences: built-in questions or posts, a Label Studio export, qa_feedback JSON, JSONL pairs.")
+    data: str = setting(
+        "questions", "Preferences: questions or posts (built in), a Label Studio export, qa_feedback JSON, JSONL pairs."
+    )
     model: str = setting("question-reward", "A GPT-2 to begin with: built-in, a local directory, or a hub name.")
     fresh: bool = setting(False, "Whether it begins with random weights, so that only the model's shape and tokenizer are used.")
 
@@ -60,7 +62,9 @@ class Config(Stepping, Placed, RewardModelConfig, Source):
     test_rows: int = setting(200, "Rows of the test split that are read, 0: all.")
     validation_share: float = setting(0.1, "Part of the prompts whose pairs are for validation: they say when to stop.")
     test_share: float = setting(0.2, "Of a single file: part of the prompts whose pairs are measured on, and nothing else.")
-    max_length: int = setting(256, "Tokens of a prompt with its answer, at most; prompts lose their beginning. What is cut is counted.")
+    max_length: int = setting(
+        256, "Tokens of a prompt with its answer, at most; prompts lose their beginning, and are counted."
+    )
     eval_batch: int = setting(64, "Pairs that are scored at a time where nothing is learned.")
     bins: int = setting(5, "Bins of the calibration table.")
 
@@ -209,7 +213,9 @@ def pairs_of(config: Config, lessons: SimpleNamespace, say: models.Say) -> dict[
     return {"training": training, "validation": validation, "test": test}
 
 
-def encoded(some: list[Preference], what: str, config: Config, tokenizer: Any, model: nn.Module, say: models.Say) -> data.Preferences:
+def encoded(
+    some: list[Preference], what: str, config: Config, tokenizer: Any, model: nn.Module, say: models.Say
+) -> data.Preferences:
     """Token ids of the pairs that have a winner; what was left out or cut is said."""
     longest = min(config.max_length, getattr(model.config, "n_positions", config.max_length))
     if not preferences.decided(some):
@@ -226,7 +232,7 @@ def encoded(some: list[Preference], what: str, config: Config, tokenizer: Any, m
 
 
 def unknown_share(found: data.Preferences, tokenizer: Any) -> float:
-    """The share of tokens that stand for a word the tokenizer does not have; 0 where it has a token for every text, as GPT-2's."""
+    """The share of tokens that stand for a word the tokenizer does not have; 0 where it has tokens for every text, as GPT-2's."""
     if tokenizer.unk_token_id in (None, tokenizer.eos_token_id):
         return 0.0
     tokens = [token for rows in (found.chosen, found.rejected) for row in rows for token in row]
@@ -277,7 +283,9 @@ def told(summary: dict[str, Any]) -> list[str]:
     lines = [f"accuracy     {shown(summary['accuracy'])}   on {pairs}"]
     lines.append(f"by length    {shown(summary['accuracy_by_length'])}   whoever prefers the longer answer")
     lines.append(f"log loss     {shown(summary['log_loss'])} nats a pair; chance is {math.log(2):.3f}")
-    lines.append(f"calibration  off by {summary['calibration_error']:.3f} on the average; spread of the scores {summary['spread']:.2f}")
+    lines.append(
+        f"calibration  off by {summary['calibration_error']:.3f} on the average; spread of the scores {summary['spread']:.2f}"
+    )
     for count, confidence, right in summary["calibration"]:
         lines.append(f"             says {confidence:.2f}, is right in {right:.2f} of {count} pairs")
     memory = f", {summary['peak_memory_mb']:.0f} MB at most" if "peak_memory_mb" in summary else ""

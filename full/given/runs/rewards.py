@@ -31,7 +31,7 @@ def named(text: str) -> dict[str, str]:
 
 
 def weights_of(text: str, rewards: Mapping[str, str]) -> dict[str, float]:
-    """{reward: its weight} of "completeness=1,relevance=0.5", or of one number for all. Raises InputProblem where names differ."""
+    """{reward: its weight} of "completeness=1,relevance=0.5", or of one number for all. Raises InputProblem if names differ."""
     if "=" not in text:
         return dict.fromkeys(rewards, _number(text, text))
     found = {name.strip(): _number(value, text) for name, _, value in (part.partition("=") for part in text.split(","))}
@@ -65,7 +65,9 @@ def made(
         if what in rules:
             found[name] = rules[what](targets)
         elif what == name and not (models.BUILTIN / what).is_dir():
-            raise InputProblem(f"rewards={text}: no rule is called {what}; there are {', '.join(rules)}, and NAME=MODEL scores by a model")
+            raise InputProblem(
+                f"rewards={text}: no rule is called {what}; there are {', '.join(rules)}, and NAME=MODEL scores by a model"
+            )
         else:
             found[name] = ModelReward(what, targets if compare else {}, device, say, start)
     return found
@@ -77,7 +79,9 @@ class ModelReward:
     Where a prompt has a target, the number is the answer's less the target's: only such differences mean anything.
     """
 
-    def __init__(self, name: str, targets: Mapping[str, str], device: Any, say: models.Say = models.silent, start: bool = False) -> None:
+    def __init__(
+        self, name: str, targets: Mapping[str, str], device: Any, say: models.Say = models.silent, start: bool = False
+    ) -> None:
         self.model, self.tokenizer = load_scorer(name, say)
         self.model.to(device)
         self.name, self.targets, self.start = name, dict(targets), start
@@ -132,9 +136,13 @@ def load_scorer(name: str, say: models.Say) -> tuple[Any, Any]:
         model, report = AutoModelForSequenceClassification.from_pretrained(place, dtype=torch.float32, output_loading_info=True)
     fresh = sorted(key for key in report["missing_keys"] if "classifier" in key or "score" in key)
     if fresh:
-        raise InputProblem(f"rewards={name}: has no trained head for scores ({fresh[0]} is missing); `climb run reward-model` makes one")
+        raise InputProblem(
+            f"rewards={name}: has no trained head for scores ({fresh[0]} is missing); `climb run reward-model` makes one"
+        )
     if model.config.num_labels not in (1, 2):
-        raise InputProblem(f"rewards={name}: expected 1 label (a score) or 2 (negative, positive), received {model.config.num_labels}")
+        raise InputProblem(
+            f"rewards={name}: expected 1 label (a score) or 2 (negative, positive), received {model.config.num_labels}"
+        )
     models._require_vocabulary(model, tokenizer, name, "rewards")
     models.separate_pad(model, tokenizer, name, "rewards", say)
     model.config.pad_token_id = tokenizer.pad_token_id
@@ -152,7 +160,7 @@ def _questions_exact(which: str) -> Callable[[Mapping[str, str]], Reward]:
             return getattr(world().scores(prompts, completions), which).tolist()
 
         def sentences(prompts: Sequence[str], completions: Sequence[str]) -> list[list[Span]]:
-            """A sentence that is not as it should be costs 1, at its end; a right one earns nothing: that is completeness's part."""
+            """A sentence that is not as it should be costs 1, at its end; a right one earns nothing: completeness pays for it."""
             found = [world().sentence_scores(prompt, text) for prompt, text in zip(prompts, completions)]
             return [[(one.end, getattr(one, which) - 1.0) for one in row] for row in found]
 

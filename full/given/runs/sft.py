@@ -176,7 +176,7 @@ def best_step(trainer: Any) -> int | None:
 def measured(
     trainer: Any, features: list[Any], test: list[dict[str, Any]], place: Path, lessons: Any, tokenizer: Any, config: Config
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """(figures of what the model writes for the test rows, with intervals; the rows with their predictions, which are written down)."""
+    """(figures of what the model writes for the test rows, with intervals; the rows and predictions), which it writes down."""
     found = trainer.predict(features)
     lines = lessons.write_predictions(place, test, found.predictions, tokenizer)
     texts = [line["prediction"] for line in lines]
@@ -235,7 +235,11 @@ def _watcher(folder: Any, progress: common.Progress, interrupts: Interrupts, las
             if "loss" in logs:
                 self.flush()
                 self.pending = {"step": state.global_step, "seconds": round(self.seconds(), 3)}
-            names = [name for name in logs if name not in ("epoch", "total_flos") and not name.endswith(("_runtime", "_per_second", "_time"))]
+            names = [
+                name
+                for name in logs
+                if name not in ("epoch", "total_flos") and not name.endswith(("_runtime", "_per_second", "_time"))
+            ]
             row = self.pending or {"step": state.global_step, "seconds": round(self.seconds(), 3)}
             self.pending = row | {name: float(logs[name]) for name in names}
             for name in ("loss", "grad_norm"):
@@ -289,7 +293,9 @@ class advised:
             step, config = self.trainer.state.global_step + 1, self.config
             fields = f"lower batch_size={config.batch_size} (and raise accumulate={config.accumulate} by as much)"
             more = f"max_source={config.max_source} or max_target={config.max_target}"
-            raise InputProblem(f"not enough memory for step {step}: {fields}, else {more}; precision=bf16 needs less too") from None
+            raise InputProblem(
+                f"not enough memory for step {step}: {fields}, else {more}; precision=bf16 needs less too"
+            ) from None
 
 
 def told(summary: dict[str, Any]) -> list[str]:
