@@ -31,7 +31,7 @@ USES = {
 TITLE = "PPO on a language model, held near the model it began as"
 ONE_THREAD = False
 PRESETS: dict[str, dict[str, Any]] = {
-    "laptop": {"new_tokens": 64, "warmup_steps": 5, "value_rate": 3.0, "test_rows": 128},
+    "laptop": {"new_tokens": 64, "batch_size": 64, "epochs": 4, "warmup_steps": 5, "value_rate": 3.0, "test_rows": 128},
     "tldr-laptop": {
         "model": "post-lm",
         "data": "posts",
@@ -112,7 +112,7 @@ class Models:
         "completeness=question-reward,relevance,factuality",
         "Rewards with commas: NAME=MODEL, a classifier of texts, or the NAME of a rule (the world's; rouge, support, novelty).",
     )
-    weights: str = setting("completeness=0.7,relevance=1,factuality=1", "Their weights: NAME=NUMBER with commas, or one number.")
+    weights: str = setting("completeness=0.7,relevance=0.7,factuality=0.7", "Their weights: NAME=NUMBER with commas, or one number.")
     compare: bool = setting(
         True, "Whether a model's score is the difference to that of the answer that came with the text."
     )
@@ -127,7 +127,7 @@ class Config(Stepping, Placed, Examples, PPOConfig, Models):
     target_column: str = setting("", "Column of the answers, if there is one: what `compare` and `rouge` look at.")
     steps: int = setting(80, "Rollouts, each followed by its updates; 0: as many as the epochs hold.")
     epochs: int = setting(1, "How often the prompts are gone through, at most.")
-    learning_rate: float = setting(4e-4, "AdamW's learning rate, of the policy.")
+    learning_rate: float = setting(1.5e-4, "AdamW's learning rate, of the policy.")
     value_rate: float = setting(1.0, "The value model's learning rate, in units of the policy's.")
     prompt_tokens: int = setting(0, "Prompts are the first so many tokens of the texts; 0: they are the whole texts.")
     max_source: int = setting(256, "Tokens of a prompt at most; what is longer is cut, and counted.")
