@@ -112,7 +112,7 @@ class Models:
         "completeness=question-reward,relevance,factuality",
         "Rewards with commas: NAME=MODEL, a classifier of texts, or the NAME of a rule (the world's; rouge, support, novelty).",
     )
-    weights: str = setting("completeness=0.7,relevance=0.7,factuality=0.7", "Their weights: NAME=NUMBER with commas, or one number.")
+    weights: str = setting("completeness=0.7,relevance=1,factuality=1", "Their weights: NAME=NUMBER with commas, or one number.")
     compare: bool = setting(
         True, "Whether a model's score is the difference to that of the answer that came with the text."
     )
