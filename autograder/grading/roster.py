@@ -45,6 +45,7 @@ HEADINGS = {
     "submitted": ("submitted", "submitted at", "time", "handed in"),
 }
 WITHOUT_HEADING = ("id", "name", "section", "extension")
+CELL = 100_000  # characters; csv has a limit of its own, but it is the whole process's, and other libraries move it
 MAX_EXTENSION = 3650.0
 
 
@@ -110,6 +111,9 @@ def read_roster(path: Path) -> Roster:
         rows = [(row, number) for number, row in _rows(text, separator) if any(cell.strip() for cell in row)]
     except csv.Error as error:
         raise RosterError(f"--roster: {path} cannot be read as CSV ({error})") from None
+    longest = max((len(cell) for row, _ in rows for cell in row), default=0)
+    if longest > CELL:
+        raise RosterError(f"--roster: {path} cannot be read as CSV (a cell of {longest} characters: is a quotation mark missing?)")
     columns, headed = _columns(rows[0][0]) if rows else ({}, False)
     students = []
     for row, line in rows[headed:]:

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,11 @@ def test_within_bubblewrap_all_layers_hold_and_checks_pass(world, oracle, checks
         wrong = target.Attack("wrong", body="return honest(logits) * 0.5").source()
         assert target.put(check, wrong, oracle, contained).status == "failed"
         left = descendants(contained._process.pid)
-    assert len(left) > 2 and not [pid for pid in left if alive(pid)]
+    assert len(left) > 2
+    deadline = time.monotonic() + 5  # they have been killed; the kernel may still be taking the last of them apart
+    while running := [pid for pid in left if alive(pid)]:
+        assert time.monotonic() < deadline, running
+        time.sleep(0.02)
 
 
 @needs_bwrap

@@ -196,23 +196,17 @@ def test_headings_are_numbered_outside_code_only():
     assert numbered_anchors("## Same\n## 1 a\n## 2 a\n## 1 a\n") == {"1": "1-a", "2": "2-a"}
 
 
-def test_loading_the_real_course_is_instant_and_imports_no_torch():
-    """The limit is 150 ms on a quiet machine, of which NumPy's own import is the greater part; tests get thrice that."""
+def test_loading_the_real_course_imports_nothing_heavy():
+    """It stands before every command: 150 ms on a quiet machine, most of it NumPy's own import. Torch alone would be seconds."""
     code = """
-import json, sys, time
-begin = time.process_time()
+import json, sys
 from autograder import course
 found = course.load(sys.argv[1])
-counts = [len(lesson.exercises) for lesson in found.lessons]
 anchors = [exercise.anchor for exercise in found.exercises]
-spent = time.process_time() - begin
-heavy = [n for n in ("torch", "scipy", "matplotlib", "transformers", "pandas") if n in sys.modules]
-print(json.dumps({"spent": spent, "heavy": heavy, "exercises": sum(counts)}))
+print(json.dumps([n for n in ("torch", "scipy", "matplotlib", "transformers", "pandas") if n in sys.modules]))
 """
     output = subprocess.run([sys.executable, "-c", code, str(ROOT)], capture_output=True, text=True, check=True).stdout
-    told = json.loads(output)
-    assert told["heavy"] == []
-    assert told["spent"] < 0.45
+    assert json.loads(output) == []
 
 
 def test_every_exercise_of_the_real_course_points_to_a_section():
