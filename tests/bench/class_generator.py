@@ -111,6 +111,7 @@ def _wrong(student, files, lessons, rng, patient) -> None:
     for lesson in rng.sample(lessons, k=rng.randint(1, len(lessons))):
         exercise = rng.choice(leaves(lesson))
         edits = [wrong for wrong in exercise.checks[0].known_mistakes() if isinstance(wrong, Edit)]
+        edits = [wrong for wrong in edits if stays_within(files[lesson.file], exercise.name, wrong)]
         if edits and rng.random() < 0.5:
             wrong = rng.choice(edits)
             files[lesson.file] = reference.edited(files[lesson.file], wrong.replacements)
@@ -118,6 +119,12 @@ def _wrong(student, files, lessons, rng, patient) -> None:
         else:
             files[lesson.file] = with_body(files[lesson.file], exercise.name, rng.choice(WRONG_BODIES + RAISING))
         student.scores[exercise.id] = 0.0
+
+
+def stays_within(text: str, name: str, wrong: Edit) -> bool:
+    """Whether an edit leaves all but this exercise as it is: one of a function that others call costs their points too."""
+    blank = "raise NotImplementedError"
+    return with_body(reference.edited(text, wrong.replacements), name, blank) == with_body(text, name, blank)
 
 
 def _broken(student, files, lessons, rng, patient) -> str | None:
