@@ -17,3 +17,23 @@ def refusal(call: Callable[[], Any]) -> dict[str, Any]:
     except Exception as error:
         return {"raised": type(error).__name__, "message": str(error)[:500]}
     return {"raised": None, "message": ""}
+
+
+def refuses(module, function, good, argument, bad):
+    """A probe of many lessons: how `function` takes sound input with one `argument` spoilt.
+
+    The sound call comes first: unwritten code refuses nothing.
+    """
+    call = getattr(module, function)
+    call(**good)
+    return refusal(lambda: call(**{**good, argument: bad}))
+
+
+def gradients_of(total, *leaves):
+    """The gradients of `total` by the leaves; zeros where none arrives."""
+    import torch
+
+    if not total.requires_grad:
+        return [torch.zeros_like(leaf) for leaf in leaves]
+    found = torch.autograd.grad(total, leaves, allow_unused=True)
+    return [torch.zeros_like(leaf) if grad is None else grad for leaf, grad in zip(leaves, found)]

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 
-from autograder.probes import refusal as refusal_of
+from autograder.probes import gradients_of, refusal as refusal_of, refuses
 from full.given.loop import Loop
 from full.given.settings import DPOConfig
 from full.given.text import Pairs
@@ -136,13 +136,6 @@ def swept(module, betas, figures):
     }
 
 
-def refuses(module, function, good, argument, bad):
-    """How `function` takes sound input with one `argument` spoilt. The sound call comes first: unwritten code refuses nothing."""
-    call = getattr(module, function)
-    call(**good)
-    return refusal_of(lambda: call(**{**good, argument: bad}))
-
-
 def refuses_betas(module, betas):
     """How `sweep` takes these betas, and how many runs it has spent by then."""
     spent = []
@@ -214,14 +207,6 @@ class RecordingLoop(Loop):
 
 def language_model(tables):
     return PlacedBigrams(tables["words"], tables["places"]).eval()
-
-
-def gradients_of(total, *leaves):
-    """Zeros where no gradient arrives."""
-    if not total.requires_grad:
-        return [torch.zeros_like(leaf) for leaf in leaves]
-    found = torch.autograd.grad(total, leaves, allow_unused=True)
-    return [torch.zeros_like(leaf) if grad is None else grad for leaf, grad in zip(leaves, found)]
 
 
 def dtype_of(value):

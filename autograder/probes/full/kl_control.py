@@ -5,7 +5,7 @@ import copy
 import torch
 from transformers.models.gpt2.modeling_gpt2 import GPT2Config, GPT2LMHeadModel
 
-from autograder.probes import refusal
+from autograder.probes import refusal, refuses
 from full.given.loop import Loop
 from full.given.settings import KLConfig
 from full.given.text import Prompts, Rollout
@@ -117,13 +117,6 @@ def sweep(module, alphas, results):
 
     rows = module.sweep(run, alphas)
     return {"rows": [dict(row) for row in rows], "asked": asked, "the runs' figures are left alone": given == results}
-
-
-def refuses(module, function, good, argument, bad):
-    """How `function` takes sound input with one `argument` spoilt. The sound call comes first: unwritten code refuses nothing."""
-    call = getattr(module, function)
-    call(**good)
-    return refusal(lambda: call(**{**good, argument: bad}))
 
 
 def controller_refuses(module, good, argument, bad):

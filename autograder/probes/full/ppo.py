@@ -8,7 +8,7 @@ from torch import nn
 from transformers.models.gpt2.modeling_gpt2 import GPT2Config, GPT2LMHeadModel
 from transformers.models.t5.modeling_t5 import T5Config, T5ForConditionalGeneration
 
-from autograder.probes import refusal
+from autograder.probes import gradients_of, refusal, refuses
 from full.given.loop import Loop
 from full.given.ppo_settings import PPOConfig, TextPrompts
 from full.given.text import Rollout
@@ -176,13 +176,6 @@ def validated(module, seed, **case):
         "the same again": rows == again,
         "the training's draws are left alone": torch.equal(state, trainer.loop.generator.get_state()),
     }
-
-
-def refuses(module, function, good, argument, bad):
-    """How `function` takes sound input with one `argument` spoilt. The sound call comes first: unwritten code refuses nothing."""
-    call = getattr(module, function)
-    call(**good)
-    return refusal(lambda: call(**{**good, argument: bad}))
 
 
 def refuses_names(module, argument, rewards, weights):
@@ -397,14 +390,6 @@ def meant(rollout):
 
 def valued(mask):
     return torch.cat([torch.ones_like(mask[:, :1]), mask], dim=1)
-
-
-def gradients_of(total, *leaves):
-    """Zeros where no gradient arrives."""
-    if not total.requires_grad:
-        return [torch.zeros_like(leaf) for leaf in leaves]
-    found = torch.autograd.grad(total, leaves, allow_unused=True)
-    return [torch.zeros_like(leaf) if grad is None else grad for leaf, grad in zip(leaves, found)]
 
 
 def snapshot(**case):

@@ -3,7 +3,7 @@
 import torch
 from transformers.models.gpt2.modeling_gpt2 import GPT2Config, GPT2LMHeadModel
 
-from autograder.probes import refusal as refusal_of
+from autograder.probes import refusal as refusal_of, refuses
 from full.given.loop import Loop
 from full.given.settings import ReinforceConfig
 from full.given.text import Prompts, Rollout
@@ -127,13 +127,6 @@ def trained_weights(module, sizes, weights, target, steps, batch, settings, lear
         module.train(loop, config)
         ends.append(flat(policy))
     return {"weights": torch.stack(ends)}
-
-
-def refuses(module, function, good, argument, bad):
-    """How `function` takes sound input with one `argument` spoilt. The sound call comes first: unwritten code refuses nothing."""
-    call = getattr(module, function)
-    call(**good)
-    return refusal_of(lambda: call(**{**good, argument: bad}))
 
 
 def loss_refuses(module, sizes, weights, good, argument, bad):

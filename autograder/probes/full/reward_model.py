@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from transformers.models.gpt2.modeling_gpt2 import GPT2Config, GPT2Model
 
-from autograder.probes import refusal as refusal_of
+from autograder.probes import gradients_of, refusal as refusal_of, refuses
 from full.given.preferences import RewardLoop, RewardModelConfig
 from full.given.text import Pairs
 
@@ -28,13 +28,6 @@ def refuses_rows(module, function, good, bad, argument):
     call = getattr(module, function)
     call(good)
     return refusal_of(lambda: call(bad))
-
-
-def refuses(module, function, good, argument, bad):
-    """How `function` takes sound input with one `argument` spoilt."""
-    call = getattr(module, function)
-    call(**good)
-    return refusal_of(lambda: call(**{**good, argument: bad}))
 
 
 def refuses_fraction(module, fraction):
@@ -214,14 +207,6 @@ def trainable(part):
     """all, none or some of a part's parameters."""
     flags = {parameter.requires_grad for parameter in part.parameters()}
     return "some" if len(flags) > 1 else "all" if flags == {True} else "none"
-
-
-def gradients_of(total, *leaves):
-    """Zeros where no gradient arrives."""
-    if not total.requires_grad:
-        return [torch.zeros_like(leaf) for leaf in leaves]
-    found = torch.autograd.grad(total, leaves, allow_unused=True)
-    return [torch.zeros_like(leaf) if grad is None else grad for leaf, grad in zip(leaves, found)]
 
 
 def dtype_of(value):

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
-from autograder.probes import refusal as refusal_of
+from autograder.probes import refusal as refusal_of, refuses
 from full.given.sft_settings import SFTConfig
 
 PAD, EOS, UNKNOWN = 0, 1, 2  # the first three words of every vocabulary here
@@ -137,13 +137,6 @@ def trainer(module, words, tables, rows, settings, learns, worth=None):
             answer["evaluations"] = len(model.kept)
             answer["weights at the end are those of evaluation"] = last.index(True) if True in last else -1
     return answer
-
-
-def refuses(module, function, good, argument, bad):
-    """How `function` takes sound input with one `argument` spoilt. The sound call comes first: unwritten code refuses nothing."""
-    call = getattr(module, function)
-    call(**good)
-    return refusal_of(lambda: call(**{**good, argument: bad}))
 
 
 def refuses_texts(module, words, source, target, max_source, max_target):

@@ -2,7 +2,7 @@
 
 import torch
 
-from autograder.probes import refusal as refusal_of
+from autograder.probes import refuses
 from toy.given.ppo import PPOConfig, Rollout
 from toy.given.sentences import ValueTable, reference_policy, sampler, sentence_scores
 from toy.given.tabular import TabularLM
@@ -133,13 +133,6 @@ def trained_tables(module, seeds, length, updates, settings, learning_rate):
         module.train(policy, value, reference, sampler(seed, length), sentence_scores, optimizer, config, updates)
         tables.append(policy.logits.detach()[0])
     return {"logits": torch.stack(tables)}
-
-
-def refuses(module, function, good, argument, bad):
-    """How `function` takes sound input with one `argument` spoilt. The sound call comes first: unwritten code refuses nothing."""
-    call = getattr(module, function)
-    call(**good)
-    return refusal_of(lambda: call(**{**good, argument: bad}))
 
 
 class ScriptedSentences:
