@@ -59,8 +59,9 @@ def rollout(
 ) -> Rollout:
     """Samples up to `new_tokens` tokens after every prompt, with a key-value cache and dropout off.
 
-    policy: a Hugging Face causal language model, or an encoder-decoder as T5 is (its encoder reads the prompts). generator: on the CPU; the same state gives the same tokens, whatever the device
-    and however the batch is divided among processes (`prompts.rows`). Stops when every row has its EOS.
+    policy: a Hugging Face causal language model, or an encoder-decoder as T5 is (its encoder reads the prompts).
+    generator: on the CPU; the same state gives the same tokens, whatever the device and however the batch is divided among
+    processes (`prompts.rows`). Stops when every row has its EOS.
     """
     device, batch = prompts.input_ids.device, len(prompts)
     whole = batch if prompts.whole is None else prompts.whole

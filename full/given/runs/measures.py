@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from full.given import data, models
 from full.given.rollout import rollout
-from full.given.scoring import chosen_log_probs, completion_log_probs
+from full.given.scoring import chosen_log_probs, completion_log_probs, logits_where
 from full.given.text import Rollout
 
 SEED = 20_011
@@ -192,18 +192,12 @@ def sample_rows(
 
 @torch.no_grad()
 def pair_log_probs(policy: nn.Module, pairs: Any) -> Tensor:
-    """log pi(completion | prompt) of every row of a batch of pairs, (two_batch,), with logits for completions' columns alone."""
-    start = int(pairs.prompt_lengths.min())
-    out = policy(
-        input_ids=pairs.tokens[:, :-1],
-        attention_mask=pairs.attention_mask[:, :-1],
-        use_cache=False,
-        logits_to_keep=pairs.tokens.shape[1] - start,
-    )
-    targets = pairs.tokens[:, start:]
-    places = torch.arange(start, pairs.tokens.shape[1], device=targets.device)
-    scored = (places >= pairs.prompt_lengths.unsqueeze(1)) & pairs.attention_mask[:, start:].bool()
-    return chosen_log_probs(out.logits, targets).masked_fill(~scored, 0.0).sum(1)
+    """log pi(completion | prompt) of every row of a batch of pairs, (two_batch,), with logits for completions' tokens alone."""
+    targets = pairs.tokens[:, 1:]
+    places = torch.arange(1, pairs.tokens.shape[1], device=targets.device)
+    scored = (places >= pairs.prompt_lengths.unsqueeze(1)) & pairs.attention_mask[:, 1:].bool()
+    picked = chosen_log_probs(logits_where(policy, pairs.tokens[:, :-1], pairs.attention_mask[:, :-1], scored), targets[scored])
+    return picked.new_zeros(scored.shape).masked_scatter(scored, picked).sum(1)
 
 
 class SampleFile:
