@@ -1,16 +1,31 @@
-"""Lesson 15: the settings of GRPO on a language model."""
+"""Lesson 15: the settings of GRPO on a language model, and the prompts that come with their answers."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from full.given.settings import require_one_of
+from full.given.text import Prompts
 from toy.given.ppo import require_not_negative, require_positive, setting
 
-SCALES = ("std", "none")
+SCALES = ("std", "none", "loo")
 MEANS = ("sequence", "token", "constant")
 KL_ESTIMATORS = ("k1", "k2", "k3")
 KL_PLACES = ("loss", "reward")
+
+
+@dataclass(frozen=True)
+class AnsweredPrompts(Prompts):
+    """A batch of questions with their answers: what a reward that can be checked is checked against."""
+
+    answers: tuple[str, ...] = ()
+    "For each row a number, or a text that ends with one."
+
+    def repeated(self, times: int) -> AnsweredPrompts:
+        plain = super().repeated(times)
+        answers = tuple(answer for answer in self.answers for _ in range(times))
+        return AnsweredPrompts(plain.input_ids, plain.attention_mask, plain.rows, plain.whole, answers)
 
 
 @dataclass(frozen=True)
@@ -18,7 +33,7 @@ class GRPOConfig:
     """Group relative policy optimisation with the options that matter (lesson 15)."""
 
     group_size: int = setting(8, "Completions of each prompt, 2 or more: the mean of their rewards is the baseline.")
-    scale: str = setting("std", "What an advantage is divided by: std (of its group's rewards, as in GRPO) or none (Dr. GRPO).")
+    scale: str = setting("std", "Advantages: over the group's std (GRPO), less its mean alone (none: Dr. GRPO), less the others' (loo: RLOO).")
     mean: str = setting("sequence", "What is averaged: sequence (by each one's length), token (all alike), constant (by new_tokens).")
     updates: int = setting(1, "How often each rollout is learned from; at the first update every ratio is 1.")
     clip: float = setting(0.2, "How far below 1 the ratio of new to old probability is followed, and above, unless clip_high says.")
@@ -42,3 +57,18 @@ class GRPOConfig:
         require_one_of("mean", self.mean, MEANS)
         require_one_of("kl", self.kl, KL_ESTIMATORS)
         require_one_of("kl_place", self.kl_place, KL_PLACES)
+
+
+@dataclass(frozen=True)
+class AnsweredPrompts(Prompts):
+    """A batch of prompts, each with the text of its right answer: what a completion is held to, and what no model is shown."""
+
+    answers: tuple[str, ...] = ()
+
+    def to(self, device: Any) -> AnsweredPrompts:
+        return replace(self, input_ids=self.input_ids.to(device), attention_mask=self.attention_mask.to(device))
+
+    def repeated(self, times: int) -> AnsweredPrompts:
+        plain = super().repeated(times)
+        answers = tuple(answer for answer in self.answers for _ in range(times))
+        return AnsweredPrompts(plain.input_ids, plain.attention_mask, plain.rows, plain.whole, answers)
