@@ -28,7 +28,7 @@ class Loop:
     policy: what is trained; `reference`: what it is held near, frozen (None where an algorithm has none).
     data: batches, of `Prompts` or of `Pairs`.  scores: the reward of each row of a rollout, (B,).
     optimizer: of the policy's parameters.  config: has `new_tokens`, `temperature`, `top_k` where rollouts are made.
-    generator: of all sampling.  rows: what was logged, one dictionary a step.
+    tokenizer: the policy's, where a reward reads text.  generator: of all sampling.  rows: what was logged, one dictionary a step.
     kept: numbers by name that an algorithm carries from step to step (lesson 10's alpha). A run saves them and brings them back.
     """
 
@@ -44,9 +44,10 @@ class Loop:
         eos_token_id: int | None = None,
         pad_token_id: int = 0,
         generator: torch.Generator | None = None,
+        tokenizer: Any = None,
     ) -> None:
         self.policy, self.data, self.optimizer, self.config = policy, data, optimizer, config
-        self.scores, self.reference, self.generator = scores, reference, generator
+        self.scores, self.reference, self.generator, self.tokenizer = scores, reference, generator, tokenizer
         self.eos_token_id, self.pad_token_id = eos_token_id, pad_token_id
         self.rows: list[dict[str, float]] = []
         self.kept: dict[str, float] = {}
