@@ -33,7 +33,7 @@ class GRPOConfig:
     """Group relative policy optimisation with the options that matter (lesson 15)."""
 
     group_size: int = setting(8, "Completions of each prompt, 2 or more: the mean of their rewards is the baseline.")
-    scale: str = setting("std", "Advantages: over the group's std (GRPO), less its mean alone (none: Dr. GRPO), less the others' (loo: RLOO).")
+    scale: str = setting("std", "Rewards less the group's mean, over its std (std: GRPO) or not (none: Dr. GRPO); loo: less the others' mean.")
     mean: str = setting("sequence", "What is averaged: sequence (by each one's length), token (all alike), constant (by new_tokens).")
     updates: int = setting(1, "How often each rollout is learned from; at the first update every ratio is 1.")
     clip: float = setting(0.2, "How far below 1 the ratio of new to old probability is followed, and above, unless clip_high says.")
