@@ -45,8 +45,8 @@ def final_number(text: str) -> Decimal | None:
     - digits 0 to 9; in front of a comma one to three of them, and behind each comma exactly three: 1,234,567. Any other comma
       ends a number: in 12,34 there are two.
     - then, if anything, a point with digits behind it: 3.50. The full stop of a sentence is none: "= 42." states 42.
-    - its sign, + or - (or U+2212, the typographer's minus), directly before the first digit. Behind a digit, a letter or a closing
-      bracket it is an operator: "17-5" ends with 5. So it is with a space between: "17 - 5" ends with 5, "= -5" with -5.
+    - its sign, + or - (or U+2212, the typographer's minus), directly before the first digit. Behind a digit, a letter or a
+      closing bracket it is an operator: "17-5" ends with 5. So it is before a space: "17 - 5" ends with 5, "= -5" with -5.
 
     Numbers are values: 042, 42 and 42.0 are the same. Of "$42", "42%", "x2" and "3/4" the digits alone are read: 42, 42, 2, 4.
     """
@@ -124,8 +124,9 @@ def grpo_loss(
     A completion without a real token adds nothing, and is one of the n.
     kl_it: `kl_estimate` of the tokens by the name `kl`; needs `ref_log_probs` where kl_coef is above 0.
 
-    The result has the dtype of log_probs. Raises ValueError, naming the argument, if shapes differ, `mask` is not boolean or True
-    nowhere, for a clip that is not positive, a negative clip_high or kl_coef, another mean or kl, and for what is needed and missing.
+    The result has the dtype of log_probs. Raises ValueError, naming the argument, if shapes differ, `mask` is not boolean or
+    True nowhere, for a clip that is not positive, a negative clip_high or kl_coef, another mean or kl, and for what is needed
+    and missing.
     Sources: Shao et al. 2024, eq. 3; Yu et al. 2025, "DAPO"; Liu et al. 2025.
     """
     require_loss(log_probs, old_log_probs, advantages, mask, clip, clip_high, mean, max_tokens, ref_log_probs, kl_coef, kl)
@@ -159,7 +160,7 @@ def grpo_metrics(
 
 
 def train(loop: Loop, config: GRPOConfig) -> None:
-    """GRPO: a group of answers to every prompt, `config.updates` steps on each rollout, until the loop has no more (section 15.8).
+    """GRPO: a group of answers to every prompt, `config.updates` steps on each rollout (section 15.8).
 
     The batches are `AnsweredPrompts`. Policy and reference are set to evaluation mode first (dropout off). For each batch:
     1. rollout: `prompts.repeated(config.group_size)`, which repeats their answers too, and `loop.rollout` of those;
@@ -171,9 +172,9 @@ def train(loop: Loop, config: GRPOConfig) -> None:
        `kl_shaped_reward` under the old policy. A group is never divided among processes: nothing is gathered;
     5. `config.updates` times: the policy's log-probabilities anew, `grpo_loss` (max_tokens is config.new_tokens; the KL is in it
        with kl_place "loss" alone) and `loop.update`;
-    6. log, once a rollout: reward (the mean of step 2's), loss (the last update's), `grpo_metrics` (of step 2's rewards and the last
-       update's log-probabilities), the `completion_metrics` of the rollout under the old policy and, where there is a reference,
-       kl: log pi_old - log pi_ref summed over each completion, the mean over the rows.
+    6. log, once a rollout: reward (the mean of step 2's), loss (the last update's), `grpo_metrics` (of step 2's rewards and the
+       last update's log-probabilities), the `completion_metrics` of the rollout under the old policy and, where there is a
+       reference, kl: log pi_old - log pi_ref summed over each completion, the mean over the rows.
     Raises ValueError if there is a price but no reference.
     """
     require_reference(loop, config)

@@ -33,10 +33,10 @@ class GRPOConfig:
     """Group relative policy optimisation with the options that matter (lesson 15)."""
 
     group_size: int = setting(8, "Completions of each prompt, 2 or more: the mean of their rewards is the baseline.")
-    scale: str = setting("std", "Rewards less the group's mean, over its std (std: GRPO) or not (none: Dr. GRPO); loo: less the others' mean.")
-    mean: str = setting("sequence", "What is averaged: sequence (by each one's length), token (all alike), constant (by new_tokens).")
+    scale: str = setting("std", "Rewards less their group's mean: over its std (std) or not (none); loo: less the others' mean.")
+    mean: str = setting("sequence", "What a sum over tokens is divided by: each sequence's length, all token counts, a constant.")
     updates: int = setting(1, "How often each rollout is learned from; at the first update every ratio is 1.")
-    clip: float = setting(0.2, "How far below 1 the ratio of new to old probability is followed, and above, unless clip_high says.")
+    clip: float = setting(0.2, "How far below 1 the ratio of new to old probability is followed; above too, without clip_high.")
     clip_high: float = setting(0.0, "How far above 1 the ratio is followed; 0: as far as clip says.")
     kl_coef: float = setting(0.0, "Price of KL to the reference, in units of reward; 0: there is none.")
     kl: str = setting("k3", "Its estimator, token by token: k1, k2 or k3.")
