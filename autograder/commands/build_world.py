@@ -14,7 +14,7 @@ def register(app: typer.Typer) -> None:
 def build_world(
     out: Path = typer.Option(Path("runs") / "world", "--out", metavar="DIR", help="Folder for the models and figures.json."),
     only: list[str] = typer.Option(
-        [], "--only", metavar="WORLD", help="Reviews, questions or posts; may be repeated. Left out: all."
+        [], "--only", metavar="WORLD", help="Reviews, questions, posts or sums; may be repeated. Left out: all."
     ),
 ) -> None:
     """Train the built-in models from nothing, as the shipped ones were, and print their figures. Takes a quarter of an hour."""
@@ -26,9 +26,9 @@ def build_world(
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageProblem(f"--out: {out} exists and is not an empty folder; name another one")
-    unknown = [name for name in only if name not in ("reviews", "questions", "posts")]
+    unknown = [name for name in only if name not in ("reviews", "questions", "posts", "sums")]
     if unknown:
-        raise UsageProblem(f"--only: expected reviews, questions or posts, received {unknown[0]}")
+        raise UsageProblem(f"--only: expected reviews, questions, posts or sums, received {unknown[0]}")
     console = Console()
     with interrupts.not_lost():
         compiler.postpone()

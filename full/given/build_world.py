@@ -1,5 +1,5 @@
 """The built-in models, made from nothing. Those of the reviews are made here: a language model, and a sentiment classifier that
-has seen few labels; see build_questions.py and build_posts.py for the others.
+has seen few labels; see build_questions.py, build_posts.py and build_sums.py for the others.
 
     figures = build(Path("out"), progress)      # out/review-lm, out/question-t5, ...: ordinary Hugging Face directories
 
@@ -22,10 +22,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from . import build_posts, build_questions
+from . import build_posts, build_questions, build_sums
 from .build_fitting import Made, Progress, schedule
 from .build_posts import PostRecipe
 from .build_questions import QuestionRecipe
+from .build_sums import SumRecipe
 from .review_grammar import text_of
 from .reviews import World, world
 from .world_figures import measure
@@ -211,7 +212,7 @@ def train_classifier(reviews: World, recipe: Recipe, tokenizer, progress: Progre
 
 # All, with their figures
 
-WORLDS = ("reviews", "questions", "posts")
+WORLDS = ("reviews", "questions", "posts", "sums")
 
 
 def build(
@@ -222,12 +223,14 @@ def build(
     worlds: Sequence[str] = WORLDS,
     questions: QuestionRecipe = QuestionRecipe(),
     posts: PostRecipe = PostRecipe(),
+    sums: SumRecipe = SumRecipe(),
 ) -> dict[str, Any]:
     """Makes the models of these worlds and measures them. Writes a folder each and out/figures.json when all is done."""
     makers = {
         "reviews": lambda: build_reviews(progress, recipe),
         "questions": lambda: build_questions.build(progress, questions),
         "posts": lambda: build_posts.build(progress, posts),
+        "sums": lambda: build_sums.build(progress, sums),
     }
     figures: dict[str, Any] = {}
     models: dict[str, tuple[nn.Module, Any]] = {}
@@ -254,9 +257,10 @@ def build_reviews(progress: Progress, recipe: Recipe) -> Made:
 def told(figures: dict[str, Any]) -> list[str]:
     """The figures in sentences."""
     from .small_figures import told_posts, told_questions
+    from .sum_figures import told_sums
     from .world_figures import told as told_reviews
 
-    sayers = {"review-lm": told_reviews, "question-t5": told_questions, "post-lm": told_posts}
+    sayers = {"review-lm": told_reviews, "question-t5": told_questions, "post-lm": told_posts, "sums-lm": told_sums}
     return [line for name, sayer in sayers.items() if name in figures for line in sayer(figures)]
 
 

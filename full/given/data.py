@@ -3,6 +3,7 @@
     rows = load_rows("reviews", {"text": "text"}, split="test", limit=200)
     rows = load_rows("questions", {"source": "source", "target": "demonstration"}, limit=1000)
     rows = load_rows("posts", {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected"})
+    rows = load_rows("sums", {"prompt": "prompt", "answer": "answer"}, split="test")
     rows = load_rows("data/mine.jsonl.gz", {"text": "review"})            # the column `review`, called `text` from here on
 """
 
@@ -24,11 +25,11 @@ from .problems import InputProblem
 from .text import Pairs, Prompts
 
 BUILTIN = "reviews"
-WORLDS = (BUILTIN, "questions", "posts")
+WORLDS = (BUILTIN, "questions", "posts", "sums")
 SEEDS = {"train": 1, "test": 2, "validation": 3, "dev": 3}
 "Where the built-in world's splits begin: other seeds, other reviews."
 WORLD_ROWS = 2000
-"How many rows a built-in world gives where no limit is named."
+"How many rows a built-in world gives where no limit is named; of sums, of which there are so many and no more, all of a split."
 FORMATS = (".jsonl", ".json", ".csv", ".parquet", ".txt")
 ALSO = {"test": ("validation", "valid", "dev"), "validation": ("valid", "dev", "test")}
 "Names that a folder may have for a split."
@@ -39,15 +40,15 @@ def load_rows(
 ) -> list[dict[str, Any]]:
     """Rows as dictionaries of the names in `columns`, which says what each is called at the source.
 
-    source: "reviews", "questions" or "posts", a .json, .jsonl, .csv, .parquet or .txt file (each may end in .gz as well, parquet
-    apart), a folder of them whose names begin with the split, or a hub name. limit: at most so many of the first rows, 0: all.
+    source: "reviews", "questions", "posts" or "sums", a .json, .jsonl, .csv, .parquet or .txt file (each may end in .gz as well,
+    parquet apart), a folder of them whose names begin with the split, or a hub name. limit: at most so many of the first rows, 0: all.
     tokens: of the reviews alone: prompts of so many tokens in place of whole reviews, pairs behind such prompts.
     field: what an error calls the source.  Raises InputProblem.
     """
     if source == BUILTIN:
         return _world_rows(columns, split, limit or WORLD_ROWS, tokens)
     if source in WORLDS:
-        rows = world_rows(source, split, limit or WORLD_ROWS, pairs="chosen" in columns)
+        rows = world_rows(source, split, limit, pairs="chosen" in columns)
     else:
         rows = list(_raw_rows(source, split, limit, field))
     if not rows:
@@ -201,8 +202,15 @@ def _world_rows(columns: Mapping[str, str], split: str, count: int, tokens: int)
 
 
 def world_rows(source: str, split: str, count: int, *, pairs: bool = False) -> list[dict[str, Any]]:
-    """Rows of "questions" (see QuestionWorld.rows) or of "posts": with their summaries, or with `pairs` comparisons of two."""
+    """Rows of "questions" (see QuestionWorld.rows), of "sums" or of "posts": these with their summaries, or with `pairs` comparisons
+    of two. count 0: WORLD_ROWS."""
     seed = SEEDS.get(split.split("[")[0], 1)
+    if source == "sums":
+        from .sums import world
+
+        rows = world().rows({1: "train", 2: "test", 3: "validation"}[seed])
+        return rows[: count or None]
+    count = count or WORLD_ROWS
     if source == "questions":
         from .questions import world
 

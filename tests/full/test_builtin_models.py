@@ -240,7 +240,7 @@ def test_models_of_questions_and_posts_are_made_from_nothing(tmp_path, monkeypat
 def test_build_world_knows_three_worlds(tmp_path):
     process = climb("build-world", "--out", str(tmp_path / "new"), "--only", "films")
     _, said = process.communicate(timeout=200)
-    assert process.returncode == 2 and "--only: expected reviews, questions or posts, received films" in said
+    assert process.returncode == 2 and "--only: expected reviews, questions, posts or sums, received films" in said
 
 
 @pytest.mark.slow
