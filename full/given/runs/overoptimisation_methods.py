@@ -1,0 +1,364 @@
+"""The methods of `climb run overoptimisation`: each is trained by what was written in its own lesson, and watched on its way."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import time
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from full.given import data, models
+from full.given.overoptimisation_settings import measured_at
+from full.given.problems import InputProblem
+from full.given.text import Rollout
+from toy.given.run_folder import RunFolder
+
+from . import checkpoint, common, dpo, kl, measures, ppo, processes, reinforce
+from .batches import Order, pair_batches, prompt_batches
+from .checkpoint import Moment
+from .interrupts import Interrupts
+from .loop import RunLoop
+from .overoptimisation_measures import TwoJudges, measured, written
+from .ppo_bench import Prompt, text_batches
+from .ppo_loop import VALUE, PPORunLoop
+from .settings import Measuring
+
+EPOCHS = 10**6
+"As many as the steps need."
+
+
+@dataclass
+class Bench:
+    """What all methods share: where they begin, what they are measured on, and who judges."""
+
+    config: Any
+    lessons: SimpleNamespace
+    folder: RunFolder
+    progress: common.Progress
+    resume: bool
+    accelerator: Any
+    reference: nn.Module
+    judge: TwoJudges
+    prompts: list[list[int]]
+    points: list[dict[str, Any]]
+    "The rows of metrics.jsonl: every measurement there is."
+    notes: list[str]
+
+    def of(self, method: str) -> list[dict[str, Any]]:
+        return [row for row in self.points if row["method"] == method]
+
+    def add(self, row: dict[str, Any]) -> None:
+        self.points.append(row)
+        self.folder.add_metrics([row])
+
+    def keep(self, method: str, step: int) -> None:
+        """Forgets what was measured of a method after a step that it goes on from."""
+        self.points = [row for row in self.points if row["method"] != method or row["step"] <= step]
+        self.folder.keep_metrics(self.points)
+
+
+def laid_out(config: Any, lessons: SimpleNamespace, folder: Any, progress: common.Progress, resume: bool) -> Bench:
+    """Reference, judges and prompts. Raises InputProblem before anything was written."""
+    if processes.several():
+        raise InputProblem("overoptimisation: runs in one process; start it by `climb run`, without a launcher")
+    notes: list[str] = []
+    accelerator = processes.accelerator_for(config, folder)
+    reference, tokenizer = models.load_policy(config.model, say=notes.append)
+    classifier, its_tokenizer = models.load_classifier(config.classifier, say=notes.append)
+    truth = models.load_classifier(config.gold, field="gold", say=notes.append) if config.gold else None
+    world = data.the_world() if common.in_the_world(config) else None
+    if truth is None and world is None:
+        raise InputProblem(f"gold: expected a classifier that stands for the truth, as data={config.data} has no exact one")
+    judge = TwoJudges(classifier, its_tokenizer, tokenizer, world, truth)
+    prompts = common.test_prompts(config, tokenizer, notes.append)
+    for model in (reference, classifier, *([truth[0]] if truth else [])):
+        accelerator.prepare_model(model, evaluation_mode=True)
+    reference.requires_grad_(False)
+    points = folder.metrics() if resume else []
+    return Bench(config, lessons, folder, progress, resume, accelerator, reference, judge, prompts, points, notes)
+
+
+# Training, and watching
+
+
+def shared(bench: Bench, steps: int, rate: float, **more: Any) -> dict[str, Any]:
+    """The fields of a method's own configuration. `sample_every`: after every step the loop asks whether to measure."""
+    config = bench.config
+    fields = {name: getattr(config, name) for name in Measuring.__dataclass_fields__}
+    fields |= {"batch_size": config.batch_size, "new_tokens": config.new_tokens, "save_every": config.save_every}
+    return fields | {"epochs": EPOCHS, "steps": steps, "learning_rate": rate, "samples": 0, "sample_every": 1} | more
+
+
+def run_reinforce(bench: Bench) -> None:
+    config = bench.config
+    own = reinforce.Config(**shared(bench, config.reinforce_steps, config.reinforce_rate))
+    on_prompts(bench, "reinforce", own, bench.lessons.reinforce.train, bench.judge)
+
+
+def run_kl(bench: Bench) -> None:
+    config = bench.config
+    own = kl.Config(**shared(bench, config.reinforce_steps, config.reinforce_rate), alpha=config.alpha)
+    on_prompts(bench, "kl", own, bench.lessons.kl_control.train, bench.judge)
+
+
+def run_ensemble(bench: Bench) -> None:
+    """REINFORCE, paid by several proxies."""
+    config, judge = bench.config, bench.judge
+    names = [name.strip() for name in config.ensemble_classifiers.split(",") if name.strip()]
+    names = names or [config.classifier, *more_proxies(bench)]
+    if len(names) < 2:
+        raise InputProblem(f"ensemble_classifiers={config.ensemble_classifiers}: expected two names or more, with commas")
+    members = [models.load_classifier(name, field="ensemble_classifiers", say=bench.notes.append) for name in names]
+    for model, _ in members:
+        bench.accelerator.prepare_model(model, evaluation_mode=True)
+
+    def blend(scores: Tensor) -> Tensor:
+        return bench.lessons.overoptimisation.ensemble_reward(scores, config.ensemble_how).to(scores.dtype)
+
+    (first, its_tokenizer), *others = members
+    together = TwoJudges(first, its_tokenizer, judge.tokenizer, judge.world, judge.truth, others, blend)
+    own = reinforce.Config(**shared(bench, config.reinforce_steps, config.reinforce_rate))
+    on_prompts(bench, "ensemble", own, bench.lessons.reinforce.train, together)
+
+
+def more_proxies(bench: Bench) -> list[str]:
+    """Proxies made as the built-in one was, each of its own random weights and of labels that no other has seen: their folders."""
+    config = bench.config
+    if config.classifier != "review-sentiment" or not common.in_the_world(config):
+        raise InputProblem(
+            f"ensemble_classifiers: expected names with commas: only of the built-in proxy others can be made (classifier={config.classifier})"
+        )
+    from full.given.build_world import Recipe, save, train_classifier
+    from full.given.world_tokenizer import tokenizer_of
+
+    places = [bench.folder.path / "proxies" / f"{n}" for n in range(2, config.ensemble + 1)]
+    for n, place in enumerate(places, 2):
+        if (place / "tokenizer.json").is_file():  # the last file that is written
+            continue
+        tokenizer = tokenizer_of(bench.judge.world, "right")
+        recipe = Recipe(seed=1000 * n + config.seed)
+
+        def show(name: str, done: int, total: int, line: str) -> None:
+            bench.progress(f"proxy {n} of {config.ensemble}", done, total)
+
+        with torch.random.fork_rng(devices=[]):
+            proxy = train_classifier(bench.judge.world, recipe, tokenizer, show)
+        save(proxy, tokenizer, place)
+    return [str(place) for place in places]
+
+
+def on_prompts(bench: Bench, method: str, own: Any, train: Callable[[Any, Any], None], judge: TwoJudges) -> None:
+    """A training whose batches are prompts."""
+    prompts = common.training_prompts(own, judge.tokenizer, bench.notes.append)
+    order = Order(len(prompts), own.batch_size, own.epochs, own.steps, own.seed, own.data)
+    batches = prompt_batches(prompts, order, judge.tokenizer.pad_token_id)
+    trained(bench, method, own, batches, judge, lambda loop, watch: train(loop, own))
+
+
+def run_dpo(bench: Bench) -> None:
+    config = bench.config
+    fields = shared(bench, config.dpo_steps, config.dpo_rate, rows=config.dpo_prompts, beta=config.dpo_beta)
+    own = dpo.Config(**fields)
+    pairs = proxy_pairs(bench, own)
+    beside = SimpleNamespace(config=own, progress=bench.progress, accelerator=bench.accelerator, tokenizer=bench.judge.tokenizer)
+    reference = dpo.log_probs_of(bench.reference, pairs, beside, "dpo: the reference on the pairs")
+    order = Order(len(pairs), own.batch_size, own.epochs, own.steps, own.seed, "dpo_prompts")
+    batches = pair_batches(pairs, order, bench.judge.tokenizer.pad_token_id, reference)
+    trained(bench, "dpo", own, batches, bench.judge, lambda loop, watch: bench.lessons.dpo.train(loop, own))
+
+
+def proxy_pairs(bench: Bench, own: Any) -> data.Preferences:
+    """Pairs of the reference's own completions: of each prompt's the one that the proxy likes best, and the one it likes least."""
+    config, judge, device = bench.config, bench.judge, bench.accelerator.device
+    prompts = common.training_prompts(own, judge.tokenizer, bench.notes.append)
+    generator = torch.Generator().manual_seed(measures.SEED + 7 + config.seed)
+    kept: tuple[list, list, list] = [], [], []
+    each = max(config.eval_batch // config.dpo_samples, 1)
+    for start in range(0, len(prompts), each):
+        some = prompts[start : start + each]
+        batch = data.prompts_of(some, judge.tokenizer.pad_token_id).to(device).repeated(config.dpo_samples)
+        found = written(bench.reference, batch, judge.tokenizer, config.new_tokens, generator)
+        rewards = judge.scores(found).view(len(some), config.dpo_samples).cpu()
+        rows = [tokens[mask].tolist() for tokens, mask in zip(found.completion.cpu(), found.mask.cpu())]
+        for n, prompt in enumerate(some):
+            best, worst = int(rewards[n].argmax()), int(rewards[n].argmin())
+            if rewards[n, best] > rewards[n, worst]:  # of equals nothing is to be learned
+                for part, what in zip(kept, (prompt, *(rows[n * config.dpo_samples + m] for m in (best, worst)))):
+                    part.append(what)
+        bench.progress("dpo: completions for pairs", min(start + each, len(prompts)), len(prompts))
+    return data.Preferences(*kept, dropped=len(prompts) - len(kept[0]), cut=0)
+
+
+class ProxyReward:
+    """What PPO is paid: the judge's reward of prompt and completion, at the completion's last token."""
+
+    weights = {"proxy": 1.0}
+
+    def __init__(self, judge: TwoJudges) -> None:
+        self.judge, self.tokenizer = judge, judge.tokenizer
+
+    def __call__(self, prompts: Any, rollout: Rollout) -> tuple[Tensor, dict[str, Tensor]]:
+        mask, scores = rollout.mask, self.judge.scores(rollout).double()
+        last = torch.arange(mask.shape[1], device=mask.device) == mask.sum(1, keepdim=True) - 1
+        return torch.where(last, scores.unsqueeze(1), 0.0), {"proxy": scores}
+
+
+def run_ppo(bench: Bench) -> None:
+    config, judge, lessons = bench.config, bench.judge, bench.lessons.ppo
+    asked = shared(bench, config.ppo_steps, config.ppo_rate)
+    prompts = common.training_prompts(reinforce.Config(**asked), judge.tokenizer, bench.notes.append)
+    known = {name: value for name, value in asked.items() if name in ppo.Config.__dataclass_fields__}
+    free = {"kl_coef": 0.0, "eos_penalty": 0.0, "temperature": 1.0, "top_k": 0, "ppo_epochs": config.ppo_epochs}
+    own = ppo.Config(**known, **free, minibatch_size=config.batch_size)
+    texts = [Prompt(judge.tokenizer.decode(row, skip_special_tokens=True), row, "") for row in prompts]
+    order = Order(len(prompts), own.batch_size, own.epochs, own.steps, own.seed, own.data)
+    batches = text_batches(texts, order, judge.tokenizer.pad_token_id)
+    value = lessons.GPT2Value(copy.deepcopy(bench.reference).requires_grad_(True)).to(bench.accelerator.device)
+
+    def train(loop: Any, policy: nn.Module) -> None:
+        trainer = lessons.PPOTrainer(
+            loop, lessons.GPT2Policy(policy), lessons.GPT2Policy(bench.reference), value, ProxyReward(judge), own
+        )
+        with bench.accelerator.autocast():
+            trainer.train()
+
+    trained(bench, "ppo", own, batches, judge, train, value)
+
+
+def trained(
+    bench: Bench,
+    method: str,
+    own: Any,
+    batches: Any,
+    judge: TwoJudges,
+    train: Callable[[Any, nn.Module], None],
+    value: nn.Module | None = None,
+) -> None:
+    """One training from the reference on, in a folder of its own, measured on its way: its points stand in the bench then.
+
+    own: the method's configuration.  train(loop, policy).  value: PPO's second network, trained with the policy.
+    """
+    inner = RunFolder(bench.folder.path / method)
+    place = checkpoint.newest(inner.path) if bench.resume else None
+    moment, state = (Moment(), None) if place is None else checkpoint.load(place)
+    start = bench.reference if place is None else models.load_policy(str(place))[0]
+    policy = copy.deepcopy(start).requires_grad_(True)
+    bench.accelerator.prepare_model(policy, evaluation_mode=True)
+    inner.keep_metrics([row for row in inner.metrics() if row["step"] <= moment.step])
+    bench.keep(method, moment.step if place else -1)
+    groups = [{"params": list(policy.parameters())}] + ([{"params": list(value.parameters())}] if value is not None else [])
+    fused = {"fused": True} if bench.accelerator.device.type in ("cpu", "cuda") else {}
+    optimizer = torch.optim.AdamW(groups, lr=own.learning_rate, weight_decay=own.weight_decay, **fused)
+    if state is not None:
+        optimizer.load_state_dict(state)
+    if value is not None and place is not None:
+        value.load_state_dict(torch.load(place / VALUE, map_location=bench.accelerator.device, weights_only=True))
+    wanted = set(measured_at(own.steps, bench.config.points))
+
+    def watch(step: int) -> None:
+        if step in wanted and not any(row["step"] == step for row in bench.of(method)):
+            divergence = bench.lessons.kl_control.compute_kl_divergence
+            arguments = (policy, bench.reference, bench.prompts, judge, bench.config, divergence, bench.accelerator.device)
+            bench.add({"method": method, "step": step, **measured(*arguments)})
+
+    def show(what: str, done: int, total: int) -> None:
+        bench.progress(f"{method}: {what}", done, total)
+
+    kind, more = (RunLoop, {}) if value is None else (PPORunLoop, {"value": value})
+    with contextlib.nullcontext() if value is None else Interrupts() as interrupts:  # a step of PPO takes seconds: it is finished
+        if value is not None:
+            more["interrupts"] = interrupts
+        loop = kind(
+            policy,
+            batches,
+            own.steps,
+            optimizer,
+            own,
+            accelerator=bench.accelerator,
+            folder=inner,
+            tokenizer=judge.tokenizer,
+            moment=moment,
+            progress=show,
+            sample=watch,
+            begin=lambda: watch(moment.step),
+            scores=judge.scores,
+            reference=bench.reference,
+            generator=torch.Generator().manual_seed(own.seed),
+            **more,
+        )
+        with common.kept(loop):
+            train(loop, policy)
+            loop.close()
+            if loop.moment.step == 0:
+                raise InputProblem(f"{method}: ended without a step; `train` is to go through loop.batches() and call loop.update(loss)")
+            loop.save()
+            watch(loop.moment.step)
+        if interrupts is not None and interrupts.asked:
+            raise KeyboardInterrupt
+    inner.write_summary({"steps": loop.moment.step, "seconds": loop.moment.seconds})
+
+
+# Best-of-n
+
+
+def run_best_of_n(bench: Bench) -> None:
+    """Rewards of many completions of the reference, and from them those of best-of-n for every n: nothing is trained."""
+    config, judge, lesson = bench.config, bench.judge, bench.lessons.overoptimisation
+    inner, prompts = RunFolder(bench.folder.path / "best_of_n"), bench.prompts[: config.best_of_prompts]
+    bench.keep("best_of_n", -1)
+    began = time.perf_counter()
+    table = completions(bench, prompts)
+    np.savez(inner.path / "rewards.npz", **table)
+    proxy = torch.from_numpy(table["reward"])  # (prompts, samples)
+    for n in chosen_among(config.best_of):
+        row: dict[str, Any] = {"method": "best_of_n", "step": n, "kl": lesson.best_of_n_kl(n)}
+        for name, values in table.items():
+            of_proxy, of_other = lesson.best_of_n_mean(proxy, torch.from_numpy(values), n)  # (prompts,)
+            found = (of_proxy if name == "reward" else of_other).double().numpy()
+            row[name] = measures.interval(found)
+            if name == "gold_reward":
+                row["gold_halves"] = [float(found[place::2].mean()) if len(found) > 1 else float(found.mean()) for place in (0, 1)]
+        bench.add(row)
+    inner.write_summary({"steps": config.best_of, "seconds": time.perf_counter() - began})
+
+
+def chosen_among(most: int) -> list[int]:
+    """The n that are told: powers of the square root of 2, rounded, up to the number of samples."""
+    return sorted({1, most, *(round(2 ** (k / 2)) for k in range(2 * most.bit_length()) if 2 ** (k / 2) <= most)})
+
+
+def completions(bench: Bench, prompts: list[list[int]]) -> dict[str, np.ndarray]:
+    """reward, gold_reward and, in the world, naturalness of the reference's completions, each (prompts, samples)."""
+    config, judge = bench.config, bench.judge
+    generator = torch.Generator().manual_seed(measures.SEED + 13 + config.seed)
+    table: dict[str, list[np.ndarray]] = {}
+    each = max(2 * config.eval_batch // config.best_of, 1)  # prompts at a time
+    for start in range(0, len(prompts), each):
+        some = prompts[start : start + each]
+        batch = data.prompts_of(some, judge.tokenizer.pad_token_id).to(bench.accelerator.device).repeated(config.best_of)
+        found = written(bench.reference, batch, judge.tokenizer, config.new_tokens, generator)
+        texts = judge.texts(found)
+        row = {"reward": judge.rewards(texts).cpu().double().numpy(), "gold_reward": judge.gold(texts)}
+        natural = judge.naturalness(judge.texts(found, special=True), [prompt for prompt in some for _ in range(config.best_of)])
+        if natural is not None:
+            row["naturalness"] = natural
+        for name, values in row.items():
+            table.setdefault(name, []).append(values.reshape(len(some), config.best_of))
+        bench.progress("best_of_n: completions", min(start + each, len(prompts)), len(prompts))
+    return {name: np.concatenate(parts) for name, parts in table.items()}
+
+
+RUNS: dict[str, Callable[[Bench], None]] = {
+    "best_of_n": run_best_of_n,
+    "reinforce": run_reinforce,
+    "ppo": run_ppo,
+    "dpo": run_dpo,
+    "kl": run_kl,
+    "ensemble": run_ensemble,
+}
