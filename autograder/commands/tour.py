@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
 
 
 def tour() -> None:
-    """See the course at work: an agent learns, a right and a wrong file are graded, your progress is shown."""
+    """See the course at work: an agent learns, two files are graded, your progress is shown, a reward model is over-optimised."""
     from rich.console import Console
 
     from autograder.commands.release import need_solutions
@@ -36,6 +36,9 @@ def tour() -> None:
     show_convergence(console, course.root / "runs" / "tour")
     console.rule("4  Your progress")
     show_progress(console, course)
+    console.rule("5  What you optimise is not what you mean")
+    show_gold_and_proxy(console, course.root / "runs" / "tour")
+    console.print("Start with `climb next`, or read [cyan]lessons/01-einsum/lesson.md[/cyan].")
 
 
 def show_training(console, folder: Path) -> None:
@@ -128,4 +131,20 @@ def show_progress(console, course: Course) -> None:
 
     state = Progress(course.root)
     show_progress([lesson_row(lesson, state) for lesson in course.lessons])
-    console.print("Start with `climb next`, or read [cyan]lessons/01-einsum/lesson.md[/cyan].")
+
+
+def show_gold_and_proxy(console, folder: Path) -> None:
+    """The figure that the course ends with, by the reference solution of lesson 17: exact, in a second or two."""
+    from full.given import gold_proxy
+    from solutions.full import overoptimisation
+    from toy.given.run_folder import one_thread
+
+    console.print("A reward model learned from 75 choices of a reader. Every way to optimise it: what does the reader think of that?")
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "gold_proxy.png"
+    with one_thread():
+        curves = gold_proxy.all_curves(gold_proxy.World(), overoptimisation)
+        gold_proxy.draw(curves).savefig(path, dpi=130)
+    for line in gold_proxy.told(curves):
+        console.print(line, highlight=False)
+    console.print(f"The picture: {path}", soft_wrap=True)
