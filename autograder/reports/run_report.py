@@ -17,6 +17,7 @@ from autograder.reports import run_report_curves as curves
 from autograder.reports import run_report_samples as samples
 from autograder.reports.run_report_charts import Line, chart, figure, key, spread_of
 from autograder.reports.run_report_data import Run, differing, number_like
+from autograder.reports.run_report_gold import gold_of
 from autograder.reports.run_report_sweep import sweep_of
 
 MARK = '<meta name="generator" content="climb report">'  # by which a report is known, to be written over
@@ -31,11 +32,18 @@ FINALS = {  # name: (what a person calls it, unit); the order is that of the rep
     "reward": ("Reward", ""),
     "regime": ("Regime", ""),
     "gold_reward": ("Gold reward", ""),
+    "gold_peak": ("Gold reward at its peak", "chosen on half of the prompts, told on the other half"),
+    "gold_by_kl": ("Gold reward, stopped by KL", "told on the same half"),
+    "gold_by_gold": ("Gold reward, stopped by gold", "chosen on one half, told on the other"),
     "completeness": ("Completeness", "share of what was asked"),
     "relevance": ("Relevance", "share of sentences"),
     "factuality": ("Factuality", "share of claims"),
     "rougeL": ("ROUGE-L", "F measure"),
-    "accuracy": ("Accuracy on pairs", "share"),
+    "accuracy": ("Accuracy", "share"),
+    "greedy_accuracy": ("Accuracy of greedy answers", "share"),
+    "worked": ("Answers that show the working", "share"),
+    "accuracy_worked": ("Accuracy of those", "share"),
+    "accuracy_plain": ("Accuracy of the others", "share"),
     "log_loss": ("Log loss on pairs", "nats; ln 2 = 0.693 is chance"),
     "kl": ("KL to the reference", "nats a completion"),
     "naturalness": ("Naturalness", "nats a token"),
@@ -62,11 +70,12 @@ FINALS = {  # name: (what a person calls it, unit); the order is that of the rep
     "spread": ("Spread of the scores", "standard deviation"),
     "validation_loss": ("Log loss on validation pairs", "the lowest"),
 }
-NOT_FIGURES = ("notes", "sweep", "knob", "calibration")
+NOT_FIGURES = ("notes", "sweep", "knob", "calibration", "methods")
 LAST = {
     "steps": ("Steps", ""),
     "texts": ("Texts", ""),
     "seconds": ("Time", ""),
+    "seconds_of": ("Time", "seconds"),
     "peak_memory_mb": ("Peak memory", "MB"),
     "peak_device_memory_mb": ("Peak memory of the accelerator", "MB"),
     "split": ("Measured on split", ""),
@@ -74,7 +83,7 @@ LAST = {
     "processes": ("Processes", ""),
     "threads": ("Threads", ""),
 }
-TILES = ("reward", "reward_after", "kl", "gold_reward", "naturalness", "objective")
+TILES = ("reward", "reward_after", "accuracy_after", "kl", "gold_reward", "naturalness", "objective")
 TILES += ("completeness", "relevance", "factuality", "rougeL", "accuracy", "log_loss")
 
 
@@ -104,6 +113,7 @@ def page(runs: list[Run], title: str) -> str:
         tones=tones,
         finals=finals(runs),
         sweep=sweep_of(runs, tones),
+        gold=gold_of(runs),
         panels=panels(runs, tones),
         most_faint=MOST_FAINT,
         smoothed=any(curve.smooth is not None for measure in curves.measures(runs) for curve in measure.curves),

@@ -70,7 +70,9 @@ def _folder(word: str, runs: Path | None) -> Path:
 
 
 def _runs_in(folder: Path, depth: int) -> list[Path]:
-    """The runs below a folder, in the order of their names' numbers; itself, where none lies below."""
+    """The runs below a folder, in the order of their names' numbers; itself, where none lies below or it has metrics of its own."""
+    if (folder / METRICS).is_file():  # a run that keeps its parts in folders: name one of them to look into it
+        return [folder]
     inner = list(_below(folder, depth))
     if inner or any((folder / name).is_file() for name in RESULTS):
         return inner or [folder]
@@ -82,7 +84,7 @@ def _runs_in(folder: Path, depth: int) -> list[Path]:
 def _below(folder: Path, depth: int) -> Iterator[Path]:
     for place in sorted(folder.iterdir(), key=lambda place: natural(place.name)) if depth else []:
         if place.is_dir() and not place.name.startswith((".", "checkpoint")):
-            inner = list(_below(place, depth - 1))
+            inner = [] if (place / METRICS).is_file() else list(_below(place, depth - 1))
             yield from inner or ([place] if any((place / name).is_file() for name in RESULTS) else [])
 
 

@@ -100,21 +100,21 @@ def summed_up(bench: methods.Bench, names: list[str]) -> dict[str, Any]:
 
 def told(summary: dict[str, Any]) -> list[str]:
     """The summary as a table for a terminal."""
-    lines = [f"{'':<22}{'proxy':>15}{'gold':>8}{'at its':>9}{'in the':>8}{'sqrt(KL)':>10}{'':>8}"]
-    lines.append(f"{'':<22}{'before > after':>15}{'before':>8}{'peak':>9}{'end':>8}{'peak':>10}{'end':>8}")
+    lines = [f"{'':<21}{'proxy':>14}{'gold':>7}{'its':>8}{'in the':>8}{'sqrt(KL)':>10}{'':>7}"]
+    lines.append(f"{'':<21}{'before  after':>14}{'before':>8}{'peak':>7}{'end':>8}{'peak':>10}{'end':>7}")
     for name, figures in summary["methods"].items():
-        peak = figures["peak"]
-        proxy = f"{figures['reward_before']['mean']:.3f} > {figures['reward_after']['mean']:.3f}"
-        gold = f"{peak['gold_reward_before']:>8.3f}{peak['gold_reward']:>9.3f}{peak['gold_reward_after']:>8.3f}"
-        end = curves.distance({"kl": figures["kl_after"]})
-        lines.append(f"{curves.NAMES[name]:<22}{proxy:>15}{gold}{peak['distance']:>10.2f}{end:>8.2f}")
-    lines.append("(gold: peaks are chosen on half of the prompts, and all three told on the other half)")
+        peak, end = figures["peak"], curves.distance({"kl": figures["kl_after"]})
+        proxy = f"{figures['reward_before']['mean']:>7.3f}{figures['reward_after']['mean']:>7.3f}"
+        gold = f"{peak['gold_reward_before']:>8.3f}{peak['gold_reward']:>7.3f}{peak['gold_reward_after']:>8.3f}"
+        lines.append(f"{curves.NAMES[name]:<21}{proxy}{gold}{peak['distance']:>10.2f}{end:>7.2f}")
+    lines.append("Peaks are chosen on half of the prompts; gold is told on the other half.")
     for name, figures in summary["methods"].items():
         fit = figures.get("fit_gold_reward")
         if fit is not None:
-            form = "d (a - b d)   " if fit["form"] == "best_of_n" else "d (a - b ln d)"
+            form = "d (a - b d)" if fit["form"] == "best_of_n" else "d (a - b ln d)"
             where = "no peak" if fit["peak_distance"] is None else f"peak at d = {fit['peak_distance']:.2f}"
-            lines.append(f"{curves.NAMES[name]:<22}{form}  a {common.shown(fit['a'])}  b {common.shown(fit['b'])}  {where}")
+            lines.append(f"gold of {curves.NAMES[name]}: {form}, {where}")
+            lines.append(f"  a {common.shown(fit['a'])}, b {common.shown(fit['b'])}")
     memory = f", {summary['peak_memory_mb']:.0f} MB at most" if "peak_memory_mb" in summary else ""
     lines.append(f"{summary['prompts']} prompts, {summary['device']}{memory}")
     return [*summary.get("notes", []), *lines]

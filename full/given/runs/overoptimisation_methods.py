@@ -31,6 +31,8 @@ from .settings import Measuring
 
 EPOCHS = 10**6
 "As many as the steps need."
+SAMPLES = 6
+"Test prompts whose completions are kept at every point of a training's curve."
 
 
 @dataclass
@@ -251,7 +253,9 @@ def trained(
     policy = copy.deepcopy(start).requires_grad_(True)
     bench.accelerator.prepare_model(policy, evaluation_mode=True)
     inner.keep_metrics([row for row in inner.metrics() if row["step"] <= moment.step])
-    bench.keep(method, moment.step if place else -1)
+    bench.keep(method, min(moment.step, own.steps - 1) if place else -1)  # the last point comes with the last samples
+    samples = measures.SampleFile(inner.path)
+    samples.keep_until(moment.step)
     groups = [{"params": list(policy.parameters())}] + ([{"params": list(value.parameters())}] if value is not None else [])
     fused = {"fused": True} if bench.accelerator.device.type in ("cpu", "cuda") else {}
     optimizer = torch.optim.AdamW(groups, lr=own.learning_rate, weight_decay=own.weight_decay, **fused)
@@ -259,13 +263,16 @@ def trained(
         optimizer.load_state_dict(state)
     if value is not None and place is not None:
         value.load_state_dict(torch.load(place / VALUE, map_location=bench.accelerator.device, weights_only=True))
-    wanted = set(measured_at(own.steps, bench.config.points))
 
-    def watch(step: int) -> None:
-        if step in wanted and not any(row["step"] == step for row in bench.of(method)):
+    def watch(step: int, ended: bool = False) -> None:
+        wanted = ended or step in measured_at(loop.steps, bench.config.points)
+        if wanted and not any(row["step"] == step for row in bench.of(method)):
             divergence = bench.lessons.kl_control.compute_kl_divergence
             arguments = (policy, bench.reference, bench.prompts, judge, bench.config, divergence, bench.accelerator.device)
             bench.add({"method": method, "step": step, **measured(*arguments)})
+            stage = "before" if step == 0 else "after" if ended else "during"
+            fixed = bench.prompts[:SAMPLES]
+            samples.add(measures.sample_rows(step, stage, policy, bench.reference, fixed, judge, own, bench.accelerator.device))
 
     def show(what: str, done: int, total: int) -> None:
         bench.progress(f"{method}: {what}", done, total)
@@ -298,7 +305,7 @@ def trained(
             if loop.moment.step == 0:
                 raise InputProblem(f"{method}: ended without a step; `train` is to go through loop.batches() and call loop.update(loss)")
             loop.save()
-            watch(loop.moment.step)
+            watch(loop.moment.step, ended=True)
         if interrupts is not None and interrupts.asked:
             raise KeyboardInterrupt
     inner.write_summary({"steps": loop.moment.step, "seconds": loop.moment.seconds})

@@ -1,0 +1,302 @@
+"""`climb run overoptimisation`: every method to its end, stopped and gone on with; what is measured, fitted and told."""
+
+import importlib
+import json
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tiny_models
+import torch
+
+from full.given import models
+from full.given.overoptimisation_settings import METHODS, measured_at
+from full.given.problems import InputProblem
+from full.given.rollout import rollout
+from full.given.runs import checkpoint, overoptimisation
+from full.given.runs import overoptimisation_curves as curves
+from full.given.runs import overoptimisation_measures as points
+from full.given.runs import overoptimisation_methods as methods
+from full.given.text import Prompts, Rollout
+from solutions.full import kl_control
+from solutions.full import overoptimisation as lesson
+from toy.given.run_folder import RunFolder
+
+ODD = ("seconds", "seconds_of", "peak_memory_mb")
+
+
+def run(path, fields, *, resume=False, progress=lambda *what: None):
+    """(summary, rows of metrics.jsonl) of one run in one thread."""
+    folder, config = RunFolder(path), overoptimisation.Config(**fields)
+    folder.write_config(config)
+    found = {name.split(".")[-1]: importlib.import_module("solutions." + name) for name in overoptimisation.USES}
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        summary = overoptimisation.run(config, SimpleNamespace(**found), folder, progress, resume)
+    finally:
+        torch.set_num_threads(before)
+    return summary, folder.metrics()
+
+
+@pytest.fixture(scope="module")
+def fields(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("workshop")
+    judges = [tiny_models.classifier(folder / f"judge-{seed}", seed=seed) for seed in (1, 2, 3)]
+    return {
+        "model": tiny_models.policy(folder / "lm"),
+        "classifier": judges[0],
+        "gold": judges[1],
+        "ensemble_classifiers": f"{judges[0]},{judges[2]}",
+        "data": tiny_models.texts(folder / "texts.jsonl"),
+        "prompt_tokens": 4,
+        "new_tokens": 5,
+        "batch_size": 8,
+        "eval_prompts": 12,
+        "eval_batch": 5,
+        "points": 3,
+        "save_every": 2,
+        "best_of": 6,
+        "best_of_prompts": 7,
+        "reinforce_steps": 5,
+        "ppo_steps": 3,
+        "ppo_epochs": 2,
+        "dpo_steps": 5,
+        "dpo_prompts": 20,
+        "dpo_samples": 3,
+        "reinforce_rate": 1e-2,
+        "ppo_rate": 1e-2,
+        "dpo_rate": 1e-2,
+        "device": "cpu",
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, fields):
+    """The uninterrupted run of all methods: (folder, summary, metrics)."""
+    path = tmp_path_factory.mktemp("whole") / "run"
+    return path, *run(path, fields)
+
+
+def test_every_method_has_its_curve(whole):
+    path, summary, rows = whole
+    assert list(dict.fromkeys(row["method"] for row in rows)) == list(METHODS) == list(summary["methods"])
+    for name in ("reinforce", "ppo", "dpo", "kl", "ensemble"):
+        some = [row for row in rows if row["method"] == name]
+        steps = 3 if name == "ppo" else 5
+        assert [row["step"] for row in some] == measured_at(steps, 3)
+        assert some[0]["kl"]["mean"] == pytest.approx(0, abs=1e-6)  # float32: the reference beside itself
+        assert some[-1]["kl"]["mean"] > 1e-4
+        inner = RunFolder(path / name)
+        assert [row["step"] for row in inner.metrics()] == list(range(1, steps + 1))
+        said = [json.loads(line) for line in (path / name / "samples.jsonl").read_text().splitlines()]
+        assert [row["stage"] for row in said[::6]] == ["before", *["during"] * (len(some) - 2), "after"]
+    starts = [row for row in rows if row["step"] == 0 and row["method"] != "ensemble"]
+    assert len({row["reward"]["mean"] for row in starts}) == len({row["gold_reward"]["mean"] for row in starts}) == 1
+    assert all("first_proxy" in row for row in rows if row["method"] == "ensemble")
+    assert (path / "gold_proxy.png").stat().st_size > 20_000
+    assert max(map(len, overoptimisation.told(summary)[len(summary["notes"]) :])) <= 80
+
+
+def test_best_of_n_is_estimated_from_all_completions(whole, fields):
+    path, _, rows = whole
+    table = np.load(path / "best_of_n/rewards.npz")
+    rows = {row["step"]: row for row in rows if row["method"] == "best_of_n"}
+    assert sorted(rows) == methods.chosen_among(6) == [1, 2, 3, 4, 6]
+    assert table["reward"].shape == (7, 6)
+    for name in ("reward", "gold_reward"):
+        assert rows[1][name]["mean"] == pytest.approx(table[name].mean())
+    best = table["reward"].argmax(1)
+    for name in ("reward", "gold_reward"):
+        assert rows[6][name]["mean"] == pytest.approx(table[name][np.arange(7), best].mean())
+    assert rows[4]["kl"] == pytest.approx(math.log(4) - 3 / 4)
+    gains = [rows[n]["reward"]["mean"] for n in sorted(rows)]
+    assert gains == sorted(gains)
+
+
+def stopping(word, at):
+    """A progress that interrupts when a stage has got so far."""
+
+    def progress(what, done, total):
+        if word in what and done == at:
+            raise KeyboardInterrupt
+
+    return progress
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("word, at", [("reinforce:", 3), ("ppo:", 2), ("dpo: completions", 1), ("dpo:", 4), ("kl:", 5), ("ensemble:", 1)])
+def test_a_run_stopped_anywhere_goes_on_to_the_same_numbers(tmp_path, fields, whole, word, at):
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, fields, progress=stopping(word, at))
+    seen = []
+    summary, rows = run(tmp_path, fields, resume=True, progress=lambda what, *_: seen.append(what.split(":")[0]))
+    path, same, expected = whole
+    assert rows == expected
+    assert {k: v for k, v in summary.items() if k not in ODD} == {k: v for k, v in same.items() if k not in ODD}
+    before = list(METHODS)[: METHODS.index(word.split(":")[0])]
+    assert not set(seen) & set(before)  # what had ended is not done again
+    for name in METHODS[1:]:
+        assert (tmp_path / name / "samples.jsonl").read_text() == (path / name / "samples.jsonl").read_text()
+
+
+@pytest.mark.slow
+def test_one_killed_between_checkpoint_and_measurement_measures_after_all(tmp_path, fields, whole, monkeypatch):
+    calls = []
+
+    def dying(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise SystemExit
+        return points.measured(*arguments)
+
+    monkeypatch.setattr(methods, "measured", dying)
+    with pytest.raises(SystemExit):
+        run(tmp_path, fields | {"methods": "reinforce"})
+    step = checkpoint.load(tmp_path / "reinforce/checkpoint")[0].step if checkpoint.newest(tmp_path / "reinforce") else 0
+    monkeypatch.undo()
+    _, rows = run(tmp_path, fields | {"methods": "reinforce"}, resume=True)
+    assert rows == [row for row in whole[2] if row["method"] == "reinforce"] and step in (0, 1, 2)
+
+
+# What is measured
+
+
+def tiny(seed, place, rows=None):
+    return models.load_policy(tiny_models.policy(place / f"lm-{seed}", seed=seed))
+
+
+@torch.no_grad()
+def test_distances_average_to_the_exact_kl_of_sequences(tmp_path):
+    """Every completion of two tokens, weighted with its probability: the sum is KL(policy||reference), which is also summed directly."""
+    policy, tokenizer = tiny(1, tmp_path)
+    reference, _ = tiny(2, tmp_path)
+    prompt = torch.tensor([[5, 6, 7]])
+    vocabulary = len(tokenizer)
+    first, second = torch.meshgrid(torch.arange(vocabulary), torch.arange(vocabulary), indexing="ij")
+    completion = torch.stack([first.flatten(), second.flatten()], dim=1)  # (V * V, 2)
+    ended = completion[:, 0] == tokenizer.eos_token_id
+    attention = torch.ones(len(completion), 5, dtype=torch.long)
+    attention[ended, 4] = 0
+    found = Rollout(torch.cat([prompt.expand(len(completion), -1), completion], dim=1), attention, 3)
+
+    def logs(model):
+        out = model(input_ids=found.tokens).logits.double().log_softmax(-1)[:, 2:4]
+        return out.gather(2, completion.unsqueeze(2)).squeeze(2)
+
+    own, theirs = logs(policy), logs(reference)
+    ratio = torch.where(found.mask, own - theirs, 0.0).sum(1)
+    weight = torch.where(ended, own[:, 0].exp() / vocabulary, own.sum(1).exp())  # what stands behind EOS is shared out evenly
+    assert weight.sum().item() == pytest.approx(1, abs=1e-6)
+    exact = (weight * ratio).sum().item()
+    distances = points.distances(policy, reference, found, kl_control.compute_kl_divergence).double()
+    assert (weight * distances).sum().item() == pytest.approx(exact, rel=1e-5)  # logits of float32
+    spread = (weight * (distances - exact) ** 2).sum(), (weight * (ratio - exact) ** 2).sum()
+    assert spread[0] < spread[1]  # and with less noise than log-ratios of the tokens that came
+
+
+def test_completions_are_of_the_policy_itself(tmp_path):
+    policy, tokenizer = tiny(1, tmp_path)
+    prompts = Prompts(torch.full((4000, 1), 5), torch.ones(4000, 1, dtype=torch.long))
+    found = points.written(policy, prompts, tokenizer, 1, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        chance = policy(input_ids=torch.tensor([[5]])).logits[0, -1].softmax(-1)
+    seen = torch.bincount(found.completion[:, 0], minlength=len(tokenizer)) / 4000
+    assert (seen - chance).abs().max() < 5 * (0.25 / 4000) ** 0.5  # five standard errors of the worst case
+    again = rollout(policy, prompts, 1, eos_token_id=None, pad_token_id=0, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(found.completion, again.completion)
+
+
+def test_points_lie_closer_together_at_the_beginning():
+    steps = measured_at(150, 12)
+    gaps = np.diff(steps)
+    assert steps[0] == 0 and steps[-1] == 150 and len(steps) == 13 and gaps[0] < gaps[-1]
+    assert measured_at(2, 12) == [0, 1, 2]
+
+
+# What is made of it
+
+
+def curve(kls, gold, halves=None):
+    def known(mean):
+        return {"mean": mean, "low": mean - 0.1, "high": mean + 0.1}
+
+    halves = halves or [(g, g) for g in gold]
+    return [
+        {"method": "reinforce", "step": n, "kl": known(kl), "reward": known(2 * g), "gold_reward": known(g), "gold_halves": list(half)}
+        for n, (kl, g, half) in enumerate(zip(kls, gold, halves))
+    ]
+
+
+def test_a_curve_that_is_one_of_the_form_is_found_again():
+    d = np.array([0.0, 0.5, 1.0, 2.0, 3.0])
+    gold = 0.3 + d * (0.4 - 0.2 * np.log(np.maximum(d, 1e-9)))
+    found = curves.figures_of("reinforce", curve(d**2, gold.tolist()), lesson, budget=4.5)
+    fit = found["fit_gold_reward"]
+    assert (fit["a"]["mean"], fit["b"]["mean"]) == pytest.approx((0.4, 0.2)) and fit["residual"] < 1e-12
+    assert fit["peak_distance"] == pytest.approx(math.exp(0.4 / 0.2 - 1))
+    assert found["fit_reward"]["a"]["mean"] == pytest.approx(0.8)  # twice the gold
+    assert found["by_kl"]["step"] == 3  # 4 nats are within 4.5, 9 are not
+    assert "fit_gold_reward" not in curves.figures_of("reinforce", curve([0, 1, 4], [0.1, 0.2, 0.3]), lesson, 1.0)
+
+
+def test_a_peak_is_chosen_on_one_half_and_told_on_the_other():
+    gold = [0.5, 0.6, 0.55]
+    rows = curve([0.0, 1.0, 4.0], gold, halves=[(0.5, 0.5), (0.7, 0.52), (0.4, 0.7)])
+    peak = curves.figures_of("reinforce", rows, lesson, 1.0)["peak"]
+    assert (peak["step"], peak["gold_reward"], peak["gold_reward_before"], peak["gold_reward_after"]) == (1, 0.52, 0.5, 0.7)
+    assert peak["fallen"] == pytest.approx(-0.18)
+
+
+def test_a_report_shows_gold_and_proxy_and_takes_the_methods_as_one_run(whole):
+    from autograder.reports import run_report
+    from autograder.reports.run_report_data import find_runs, read_runs
+
+    places = find_runs([str(whole[0])], None)
+    assert places == [whole[0]]
+    page = run_report.page(read_runs(places), "a run")
+    for word in ("Gold and proxy", "sqrt(KL) to the reference", "best_of_n, gold", "ensemble, proxy", "gold_proxy.png", "Gold reward at its peak"):
+        assert word in page, word
+    assert find_runs([str(whole[0] / "dpo")], None) == [whole[0] / "dpo"]  # one method's training, step by step
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"methods": "reinforce,magic"}, "methods=reinforce,magic: expected some of best_of_n, .* received 'magic'"),
+        ({"methods": "dpo,dpo"}, "methods=dpo,dpo: expected at least one, each once"),
+        ({"best_of": 1}, "best_of: expected 2 or more, received 1"),
+        ({"kl_budget": 0.0}, "kl_budget: expected a positive number"),
+        ({"ensemble_how": "max"}, "ensemble_how: expected mean or min or mean_minus_std, received 'max'"),
+    ],
+)
+def test_settings_that_make_no_sense(fields, change, message):
+    with pytest.raises(ValueError, match=message):
+        overoptimisation.Config(**(fields | change))
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"gold": ""}, "gold: expected a classifier that stands for the truth"),
+        ({"gold": "nowhere/at/all"}, "gold=nowhere/at/all: there is no such directory"),
+        ({"methods": "ensemble", "ensemble_classifiers": ""}, "ensemble_classifiers: expected names with commas"),
+        ({"methods": "reinforce", "batch_size": 100}, "fewer than batch_size=100; lower batch_size"),
+    ],
+)
+def test_what_is_wrong_is_one_line(tmp_path, fields, change, message):
+    with pytest.raises(InputProblem, match=message):
+        run(tmp_path / "run", fields | change)
+    assert not RunFolder(tmp_path / "run").metrics()
+
+
+def test_presets_and_sentences():
+    for field in overoptimisation.Config.__dataclass_fields__.values():
+        assert field.metadata["help"].endswith("."), field.name
+    for preset in overoptimisation.PRESETS.values():
+        overoptimisation.Config(**preset)
+    assert set(methods.RUNS) == set(METHODS) == set(curves.NAMES) == set(curves.COLOURS)
