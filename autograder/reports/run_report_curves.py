@@ -19,6 +19,7 @@ DECADES = 3.0  # a positive measure that spans more is drawn on a log axis
 # name: (what a person calls it, unit). The order is that of the report; other names follow as they come.
 MEASURES = {
     "reward": ("Reward", "of the classifier or task"),
+    "test_accuracy": ("Accuracy on test questions", "share, 95% interval"),
     "gold_reward": ("Gold reward", "exact"),
     "completeness": ("Completeness", "share of what was asked"),
     "relevance": ("Relevance", "share of sentences"),
@@ -42,6 +43,10 @@ MEASURES = {
     "clip_fraction": ("Clipped", "share of tokens"),
     "updates": ("Steps of the optimizer", "a rollout"),
     "approx_kl": ("KL of the update", "old to new policy, nats a token"),
+    "no_signal": ("Groups that teach nothing", "share"),
+    "solved": ("Groups with a right answer", "share"),
+    "length_right": ("Length of right answers", "tokens"),
+    "length_wrong": ("Length of wrong answers", "tokens"),
     "validation_loss": ("Log loss on validation pairs", "ln 2 = 0.693 is chance"),
     "validation_accuracy": ("Accuracy on validation pairs", "share of pairs"),
     "accuracy": ("Accuracy", "share of pairs"),

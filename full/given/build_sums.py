@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Iterator
 
-import numpy as np
+import torch
 from torch import Tensor, nn
 
-from .build_fitting import Made, Progress, fit
-from .build_gpt2 import encoded, gpt2, language_batches, language_loss
+from .build_fitting import Made, Progress, fit, padded
+from .build_gpt2 import encoded, gpt2, language_loss
 from .sums import SumWorld
 
 POSITIONS = 32
@@ -22,13 +22,16 @@ class SumRecipe:
     """How the model is made. Everything is drawn from `seed`."""
 
     seed: int = 0
-    width: int = 96
+    width: int = 64
     layers: int = 2
     heads: int = 4
-    batch: int = 256
-    steps: int = 3000
-    peak: float = 3e-3
-    warm_up: int = 100
+    batch: int = 128
+    textbook: int = 900
+    "Steps on the textbook, before those on what pupils wrote; each has its own rise and fall of the learning rate."
+    textbook_peak: float = 5e-3
+    pupils: int = 700
+    pupils_peak: float = 3e-3
+    warm_up: int = 50
 
 
 def sum_tokenizer(padding_side: str = "left") -> Any:
@@ -56,23 +59,33 @@ def sum_tokenizer(padding_side: str = "left") -> Any:
     )
 
 
-def sum_batches(sums: SumWorld, tokenizer: Any, recipe: SumRecipe) -> Iterator[tuple[Tensor, Tensor]]:
-    """Fresh demonstrations of the training split's sums, without end. Nothing is learned of the prompts: they are anyone's."""
-    rng, turn = np.random.default_rng(recipe.seed + 40), 40_000 + 1000 * recipe.seed
+def sum_batches(sums: SumWorld, tokenizer: Any, recipe: SumRecipe, textbook: bool) -> Iterator[tuple[Tensor, Tensor]]:
+    """Fresh demonstrations of the training split's sums, without end. Nothing is learned of the prompts: they are anyone's.
+
+    Long and short ones stand in one batch: in batches of a length each the model would forget the one while it learns the other.
+    """
+    turn = 40_000 + 1000 * recipe.seed + 500 * textbook
     while True:
-        drawn = sums.demonstrations(25 * recipe.batch, turn)
+        drawn = sums.demonstrations(25 * recipe.batch, turn, textbook=textbook)
         rows = encoded(tokenizer, [one.sum.prompt for one in drawn], [one.completion for one in drawn])
-        yield from language_batches(rows, recipe.batch, tokenizer.pad_token_id, 0.0, rng)
+        for start in range(0, len(rows), recipe.batch):
+            some = rows[start : start + recipe.batch]
+            ids = padded([head + tail for head, tail in some], tokenizer.pad_token_id)
+            places, heads = torch.arange(ids.shape[1]), torch.tensor([[len(head)] for head, _ in some])
+            yield ids, ((places >= heads) & (ids != tokenizer.pad_token_id)).float()
         turn += 1
 
 
 def train_sums_lm(sums: SumWorld, recipe: SumRecipe, tokenizer: Any, progress: Progress) -> nn.Module:
-    """A language model of sums and what pupils write for them."""
+    """A language model that has read the textbook, and then what pupils wrote."""
     sizes = {"width": recipe.width, "layers": recipe.layers, "heads": recipe.heads, "positions": POSITIONS}
     model = gpt2(tokenizer, **sizes, seed=recipe.seed + 41)
-    data = sum_batches(sums, tokenizer, recipe)
-    plan = {"steps": recipe.steps, "peak": recipe.peak, "warm_up": recipe.warm_up}
-    return fit(model, data, lambda batch: language_loss(model, batch), **plan, name="sums-lm", progress=progress)
+    phases = (("sums: textbook", recipe.textbook, recipe.textbook_peak), ("sums: pupils", recipe.pupils, recipe.pupils_peak))
+    for name, steps, peak in phases:
+        data = sum_batches(sums, tokenizer, recipe, name == "sums: textbook")
+        plan = {"steps": steps, "peak": peak, "warm_up": recipe.warm_up, "name": name, "progress": progress}
+        model = fit(model, data, lambda batch: language_loss(model, batch), **plan)
+    return model
 
 
 def build(progress: Progress, recipe: SumRecipe) -> Made:

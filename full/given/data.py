@@ -29,7 +29,7 @@ WORLDS = (BUILTIN, "questions", "posts", "sums")
 SEEDS = {"train": 1, "test": 2, "validation": 3, "dev": 3}
 "Where the built-in world's splits begin: other seeds, other reviews."
 WORLD_ROWS = 2000
-"How many rows a built-in world gives where no limit is named; of sums, of which there are so many and no more, all of a split."
+"How many rows a built-in world gives where no limit is named; of sums, of which there are so many and no more: all of a split."
 FORMATS = (".jsonl", ".json", ".csv", ".parquet", ".txt")
 ALSO = {"test": ("validation", "valid", "dev"), "validation": ("valid", "dev", "test")}
 "Names that a folder may have for a split."

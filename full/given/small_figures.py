@@ -26,7 +26,7 @@ def share_interval(right: np.ndarray) -> dict[str, float]:
     count, share, z = len(right), float(np.mean(right)), 1.96
     middle = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z * math.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2) / (1 + z * z / count)
-    return {"mean": share, "low": middle - half, "high": middle + half}
+    return {"mean": share, "low": max(middle - half, 0.0), "high": min(middle + half, 1.0)}  # but for rounding they are within
 
 
 def written(

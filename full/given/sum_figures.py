@@ -92,7 +92,7 @@ def log_probs(model: nn.Module, tokenizer: Any, sums: SumWorld, count: int = 200
     drawn = sums.demonstrations(count, seed, "test")
     rows = encoded(tokenizer, [one.sum.prompt for one in drawn], [one.completion for one in drawn])
     ids = padded([head + tail for head, tail in rows], tokenizer.pad_token_id)
-    logs = model(ids).logits[:, :-1].log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
+    logs = model(ids, attention_mask=(ids != tokenizer.pad_token_id).long()).logits[:, :-1].log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
     places = torch.arange(1, ids.shape[1])
     heads, ends = (torch.tensor([[size(row)] for row in rows]) for size in (lambda row: len(row[0]), lambda row: len(row[0] + row[1])))
     return (logs * ((places >= heads) & (places < ends))).sum(1).double().numpy()

@@ -10,7 +10,7 @@
 Every sum belongs to one split, in either order of its numbers: who has learned from 17 + 25 is not asked for 25 + 17. There are
 8,100 additions of numbers from 10 to 99, and 4,005 subtractions with something left.
 
-The built-in model has learned from pupils, who know how it is done and seldom do it. One in WORKED shows the working, tens and ones
+The built-in model has learned from a textbook, and then from pupils, who know how it is done and seldom do it. One in WORKED shows the working, tens and ones
 apart, and then the sum of the two (" 30 + 12 = 42"; of 83 - 27, " 60 - 4 = 56"): a slip is rare. The others write the answer
 straight down, and mostly slip. A slip in a plain answer is one of these, whichever can be made, with equal chances: `carry`, a carry
 or a borrowed ten that is forgotten; `one` and `ten`, a number that is off by so much, up or down. With the working shown it is
@@ -140,10 +140,16 @@ class SumWorld:
             raise ValueError(f"prompt: expected two numbers with + or - between them, as `17 + 25 =`, received {prompt!r:.60}")
         return Sum(int(found[1]), found[2], int(found[3]))
 
-    def demonstrations(self, count: int, seed: int, split: str = "train") -> list[Demonstration]:
-        """What pupils wrote for `count` sums of a split, drawn with replacement. The same seed gives the same ones."""
+    def demonstrations(self, count: int, seed: int, split: str = "train", *, textbook: bool = False) -> list[Demonstration]:
+        """What pupils wrote for `count` sums of a split, drawn with replacement. The same seed gives the same ones.
+
+        textbook: what stands in their textbook in place of it: the working, always, and no slip.
+        """
         rng, sums = np.random.default_rng([SPLIT_SEED, seed]), self._of(split)
-        return [demonstration(sums[n], rng) for n in rng.integers(len(sums), size=count)]
+        drawn = [sums[n] for n in rng.integers(len(sums), size=count)]
+        if textbook:
+            return [Demonstration(one, working(*one.parts, one.answer), True, None) for one in drawn]
+        return [demonstration(one, rng) for one in drawn]
 
     def _of(self, split: str) -> list[Sum]:
         if split not in self.splits:

@@ -7,12 +7,14 @@ from typing import Any
 
 LABELS = {
     "reward": "reward",
+    "test_accuracy": "accuracy on test questions",
     "shaped_reward": "reward less the price of KL",
     "kl": "KL to the reference, nats a completion",
     "entropy": "entropy",
     "loss": "loss",
     "completion_length": "completion length, tokens",
     "eos_rate": "share that ended by EOS",
+    "no_signal": "share of groups that teach nothing",
     "alpha": "alpha",
     "validation_loss": "log loss on validation pairs",
     "eval_loss": "loss on validation rows",
@@ -27,9 +29,11 @@ LABELS = {
     "rejected_log_prob": "log-probability of the rejected",
     "chosen_reward": "implicit reward of the chosen",
     "rejected_reward": "implicit reward of the rejected",
+    "length_right": "length of right answers, tokens",
+    "length_wrong": "length of wrong answers, tokens",
     "grad_norm": "length of the gradient",
 }
-TOGETHER = (("chosen_log_prob", "rejected_log_prob"), ("chosen_reward", "rejected_reward"))
+TOGETHER = (("length_right", "length_wrong"), ("chosen_log_prob", "rejected_log_prob"), ("chosen_reward", "rejected_reward"))
 MOST = 9
 
 
