@@ -70,7 +70,7 @@ def _folder(word: str, runs: Path | None) -> Path:
 
 
 def _runs_in(folder: Path, depth: int) -> list[Path]:
-    """The runs below a folder, in the order of their names' numbers; itself, where none lies below or it has metrics of its own."""
+    """The runs below a folder in the order of their names' numbers; itself, if it has metrics of its own or none lies below."""
     if (folder / METRICS).is_file():  # a run that keeps its parts in folders: name one of them to look into it
         return [folder]
     inner = list(_below(folder, depth))

@@ -35,7 +35,7 @@ class OveroptimisationConfig:
     dpo_rate: float = setting(1e-4, "DPO's learning rate.")
     dpo_beta: float = setting(0.1, "DPO's strength of the KL anchor.")
     dpo_prompts: int = setting(1000, "Prompts of DPO's pairs: the reference's own completions, judged by the proxy.")
-    dpo_samples: int = setting(4, "Completions of such a prompt; the one with the highest reward and the one with the lowest are a pair.")
+    dpo_samples: int = setting(4, "Completions of such a prompt; those with the highest and with the lowest reward are a pair.")
     alpha: float = setting(0.05, "Method `kl`: the price of one nat of KL to the reference, in units of reward.")
     ensemble: int = setting(3, "Method `ensemble`: how many proxies, each trained on labels of its own.")
     ensemble_how: str = setting("min", "How their rewards become one: mean, min, or mean_minus_std.")
@@ -45,7 +45,8 @@ class OveroptimisationConfig:
     def __post_init__(self) -> None:
         getattr(super(), "__post_init__", lambda: None)()
         counts = ("new_tokens", "batch_size", "points", "reinforce_steps", "ppo_steps", "ppo_epochs", "dpo_steps")
-        for name in (*counts, "best_of_prompts", "dpo_prompts", "reinforce_rate", "ppo_rate", "dpo_rate", "dpo_beta", "kl_budget"):
+        more = ("best_of_prompts", "dpo_prompts", "reinforce_rate", "ppo_rate", "dpo_rate", "dpo_beta", "kl_budget")
+        for name in (*counts, *more):
             require_positive(name, getattr(self, name))
         for name in ("save_every", "alpha"):
             require_not_negative(name, getattr(self, name))
@@ -68,7 +69,7 @@ def methods_of(text: str) -> list[str]:
 
 
 def measured_at(steps: int, points: int) -> list[int]:
-    """The steps after which a training is measured: 0, then `points` more at most, each gap longer than the last, the end among them.
+    """The steps after which a training is measured: 0, then `points` more at most with growing gaps, the last one the end.
 
     The distance sqrt(KL) grows fast at first, and the peak of the gold reward lies early.
     """

@@ -126,7 +126,9 @@ def stopping(word, at):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("word, at", [("reinforce:", 3), ("ppo:", 2), ("dpo: completions", 1), ("dpo:", 4), ("kl:", 5), ("ensemble:", 1)])
+@pytest.mark.parametrize(
+    "word, at", [("reinforce:", 3), ("ppo:", 2), ("dpo: completions", 1), ("dpo:", 4), ("kl:", 5), ("ensemble:", 1)]
+)
 def test_a_run_stopped_anywhere_goes_on_to_the_same_numbers(tmp_path, fields, whole, word, at):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, fields, progress=stopping(word, at))
@@ -169,7 +171,7 @@ def tiny(seed, place, rows=None):
 
 @torch.no_grad()
 def test_distances_average_to_the_exact_kl_of_sequences(tmp_path):
-    """Every completion of two tokens, weighted with its probability: the sum is KL(policy||reference), which is also summed directly."""
+    """Every completion of two tokens, weighted with its probability: the sum is KL(policy||reference), summed directly too."""
     policy, tokenizer = tiny(1, tmp_path)
     reference, _ = tiny(2, tmp_path)
     prompt = torch.tensor([[5, 6, 7]])
@@ -224,7 +226,7 @@ def curve(kls, gold, halves=None):
 
     halves = halves or [(g, g) for g in gold]
     return [
-        {"method": "reinforce", "step": n, "kl": known(kl), "reward": known(2 * g), "gold_reward": known(g), "gold_halves": list(half)}
+        {"method": "x", "step": n, "kl": known(kl), "reward": known(2 * g), "gold_reward": known(g), "gold_halves": list(half)}
         for n, (kl, g, half) in enumerate(zip(kls, gold, halves))
     ]
 
@@ -256,7 +258,8 @@ def test_a_report_shows_gold_and_proxy_and_takes_the_methods_as_one_run(whole):
     places = find_runs([str(whole[0])], None)
     assert places == [whole[0]]
     page = run_report.page(read_runs(places), "a run")
-    for word in ("Gold and proxy", "sqrt(KL) to the reference", "best_of_n, gold", "ensemble, proxy", "gold_proxy.png", "Gold reward at its peak"):
+    words = ("Gold and proxy", "sqrt(KL) to the reference", "best_of_n, gold", "ensemble, proxy", "Gold reward at its peak")
+    for word in (*words, "gold_proxy.png"):
         assert word in page, word
     assert find_runs([str(whole[0] / "dpo")], None) == [whole[0] / "dpo"]  # one method's training, step by step
 

@@ -70,7 +70,10 @@ def figures_of(method: str, rows: list[dict[str, Any]], lesson: SimpleNamespace,
 
 
 def fitted_to(rows: list[dict[str, Any]], name: str, fit: Any, lesson: SimpleNamespace) -> dict[str, Any] | None:
-    """The fit of what one reward has gained since the reference, its peak and how far the points lie from it; None: too few points."""
+    """The fit of what one reward has gained since the reference, its peak, and how far the points lie from it.
+
+    None where there are too few points to tell the noise by.
+    """
     away = [row for row in rows if kl_of(row) > 0]
     if len({kl_of(row) for row in away}) < 3:  # two coefficients, and something left to tell the noise by
         return None

@@ -17,14 +17,14 @@ from full.given.text import Rollout
 from . import measures
 
 Divergence = Callable[[Tensor, Tensor, Tensor], Tensor]
-"(log-probabilities of every token under the policy, the same under the reference, mask) -> KL before each token: lesson 10's."
+"(log-probabilities of every token under the policy, those under the reference, mask) -> KL before each token."
 Blend = Callable[[Tensor], Tensor]
 "Rewards of several models, (models, texts) -> one for each text, (texts,)."
 
 
 @dataclass
 class TwoJudges(measures.Judge):
-    """The proxy, one classifier or several, whose word is the reward; and the truth: the world's posterior or another classifier."""
+    """The proxy, one classifier or several, which gives the reward; and the truth, the world's posterior or a classifier."""
 
     truth: tuple[nn.Module, Any] | None = None
     "Classifier and tokenizer that stand for the truth; None: the world's exact posterior."
@@ -72,10 +72,10 @@ def measured(
     divergence: Divergence,
     device: Any,
 ) -> dict[str, Any]:
-    """One point of a curve: the figures of a policy on the fixed prompts, with their 95% intervals, always drawn with the same numbers.
+    """One point of a curve: a policy's figures on the fixed prompts with their 95% intervals, always drawn with the same numbers.
 
-    reward: what the method is paid for. gold_reward: the truth. gold_halves: its means on the prompts at even and at odd places, so
-    that what is chosen on one half can be reported on the other. kl: nats a completion.
+    reward: what the method is paid for.  gold_reward: the truth; gold_halves: its means on two halves of the prompts, so that
+    what is chosen on one can be reported on the other.  kl: nats a completion.
     """
     generator = torch.Generator().manual_seed(measures.SEED + config.seed)
     columns: dict[str, list[np.ndarray]] = {}
@@ -95,6 +95,9 @@ def measured(
         for name, values in row.items():
             columns.setdefault(name, []).append(values)
     table = {name: np.concatenate(parts) for name, parts in columns.items()}
-    gold = table["gold_reward"]
-    halves = [float(gold[place::2].mean()) if len(gold[place::2]) else float(gold.mean()) for place in (0, 1)]
-    return {name: measures.interval(values) for name, values in table.items()} | {"gold_halves": halves}
+    return {name: measures.interval(values) for name, values in table.items()} | {"gold_halves": halves(table["gold_reward"])}
+
+
+def halves(values: np.ndarray) -> list[float]:
+    """The mean of the values at even places and that at odd ones; of a single value the same twice."""
+    return [float(values[place::2].mean()) if len(values) > 1 else float(values.mean()) for place in (0, 1)]

@@ -24,7 +24,7 @@ from .batches import Order, pair_batches, prompt_batches
 from .checkpoint import Moment
 from .interrupts import Interrupts
 from .loop import RunLoop
-from .overoptimisation_measures import TwoJudges, measured, written
+from .overoptimisation_measures import TwoJudges, halves, measured, written
 from .ppo_bench import Prompt, text_batches
 from .ppo_loop import VALUE, PPORunLoop
 from .settings import Measuring
@@ -130,11 +130,11 @@ def run_ensemble(bench: Bench) -> None:
 
 
 def more_proxies(bench: Bench) -> list[str]:
-    """Proxies made as the built-in one was, each of its own random weights and of labels that no other has seen: their folders."""
+    """Proxies made as the built-in one was, each with its own first weights and labels that no other has seen: their folders."""
     config = bench.config
     if config.classifier != "review-sentiment" or not common.in_the_world(config):
         raise InputProblem(
-            f"ensemble_classifiers: expected names with commas: only of the built-in proxy others can be made (classifier={config.classifier})"
+            f"ensemble_classifiers: expected names with commas, as others like classifier={config.classifier} cannot be made here"
         )
     from full.given.build_world import Recipe, save, train_classifier
     from full.given.world_tokenizer import tokenizer_of
@@ -176,7 +176,7 @@ def run_dpo(bench: Bench) -> None:
 
 
 def proxy_pairs(bench: Bench, own: Any) -> data.Preferences:
-    """Pairs of the reference's own completions: of each prompt's the one that the proxy likes best, and the one it likes least."""
+    """Pairs of the reference's own completions: the one of each prompt that the proxy likes best, and the one it likes least."""
     config, judge, device = bench.config, bench.judge, bench.accelerator.device
     prompts = common.training_prompts(own, judge.tokenizer, bench.notes.append)
     generator = torch.Generator().manual_seed(measures.SEED + 7 + config.seed)
@@ -303,7 +303,8 @@ def trained(
             train(loop, policy)
             loop.close()
             if loop.moment.step == 0:
-                raise InputProblem(f"{method}: ended without a step; `train` is to go through loop.batches() and call loop.update(loss)")
+                todo = "it is to go through loop.batches() and call loop.update(loss)"
+                raise InputProblem(f"{method}: train ended without a step; {todo}")
             loop.save()
             watch(loop.moment.step, ended=True)
         if interrupts is not None and interrupts.asked:
@@ -330,7 +331,7 @@ def run_best_of_n(bench: Bench) -> None:
             found = (of_proxy if name == "reward" else of_other).double().numpy()
             row[name] = measures.interval(found)
             if name == "gold_reward":
-                row["gold_halves"] = [float(found[place::2].mean()) if len(found) > 1 else float(found.mean()) for place in (0, 1)]
+                row["gold_halves"] = halves(found)
         bench.add(row)
     inner.write_summary({"steps": config.best_of, "seconds": time.perf_counter() - began})
 
