@@ -95,7 +95,7 @@ def training_replay(module, weights, reference, batches, settings, learning_rate
     }
 
 
-def train_refuses(module, weights, batches, settings):
+def train_refuses(module, weights, batches, settings, argument):
     """How `train` takes a price without a reference. It is run with one first."""
     for anchor in (language_model(weights), None):
         loop = ScriptedLoop(language_model(weights), anchor, batches, GRPOConfig(**settings), 0.1)
