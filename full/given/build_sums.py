@@ -26,7 +26,7 @@ class SumRecipe:
     layers: int = 2
     heads: int = 4
     batch: int = 128
-    textbook: int = 900
+    textbook: int = 800
     "Steps on the textbook, before those on what pupils wrote; each has its own rise and fall of the learning rate."
     textbook_peak: float = 5e-3
     pupils: int = 700
@@ -37,7 +37,7 @@ class SumRecipe:
 def sum_tokenizer(padding_side: str = "left") -> Any:
     """Digits and signs as a Hugging Face tokenizer: a token is one of them, with the space before it if there is one.
 
-    What it encodes it decodes to the same text: "17 + 25 = 42" is 1, 7, " +", " 2", 5, " =", " 4", 2. There are <pad>, <eos>, <unk>.
+    What it encodes it decodes to the same text: "17 + 25 = 42" is 1, 7, " +", " 2", 5, " =", " 4", 2. <pad>, <eos>, <unk> are apart.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast

@@ -41,8 +41,8 @@ def load_rows(
     """Rows as dictionaries of the names in `columns`, which says what each is called at the source.
 
     source: "reviews", "questions", "posts" or "sums", a .json, .jsonl, .csv, .parquet or .txt file (each may end in .gz as well,
-    parquet apart), a folder of them whose names begin with the split, or a hub name. limit: at most so many of the first rows, 0: all.
-    tokens: of the reviews alone: prompts of so many tokens in place of whole reviews, pairs behind such prompts.
+    parquet apart), a folder of them whose names begin with the split, or a hub name. limit: at most so many of the first rows,
+    0: all. tokens: of the reviews alone: prompts of so many tokens in place of whole reviews, pairs behind such prompts.
     field: what an error calls the source.  Raises InputProblem.
     """
     if source == BUILTIN:
@@ -202,8 +202,10 @@ def _world_rows(columns: Mapping[str, str], split: str, count: int, tokens: int)
 
 
 def world_rows(source: str, split: str, count: int, *, pairs: bool = False) -> list[dict[str, Any]]:
-    """Rows of "questions" (see QuestionWorld.rows), of "sums" or of "posts": these with their summaries, or with `pairs` comparisons
-    of two. count 0: WORLD_ROWS."""
+    """Rows of "questions" (see QuestionWorld.rows), "sums" or "posts": these with their summaries, or with `pairs` comparisons.
+
+    count: 0: WORLD_ROWS.
+    """
     seed = SEEDS.get(split.split("[")[0], 1)
     if source == "sums":
         from .sums import world

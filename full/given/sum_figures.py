@@ -31,6 +31,7 @@ def answers(
     model: nn.Module, tokenizer: Any, prompts: Sequence[str], *, tries: int = 1, greedy: bool = False, seed: int = 0
 ) -> list[list[str]]:
     """What the model writes for each prompt, `tries` times, at temperature 1 (or `greedy`)."""
+    from .ppo_settings import completion_texts
     from .rollout import rollout
     from .text import Prompts
 
@@ -46,7 +47,7 @@ def answers(
             top_k=1 if greedy else 0,
             generator=generator,
         )
-        texts = tokenizer.batch_decode(written.completion.masked_fill(~written.mask, tokenizer.pad_token_id), skip_special_tokens=True)
+        texts = completion_texts(tokenizer, written)
         found += [texts[place : place + tries] for place in range(0, len(texts), tries)]
     return found
 
@@ -92,9 +93,10 @@ def log_probs(model: nn.Module, tokenizer: Any, sums: SumWorld, count: int = 200
     drawn = sums.demonstrations(count, seed, "test")
     rows = encoded(tokenizer, [one.sum.prompt for one in drawn], [one.completion for one in drawn])
     ids = padded([head + tail for head, tail in rows], tokenizer.pad_token_id)
-    logs = model(ids, attention_mask=(ids != tokenizer.pad_token_id).long()).logits[:, :-1].log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
-    places = torch.arange(1, ids.shape[1])
-    heads, ends = (torch.tensor([[size(row)] for row in rows]) for size in (lambda row: len(row[0]), lambda row: len(row[0] + row[1])))
+    logits = model(ids, attention_mask=(ids != tokenizer.pad_token_id).long()).logits[:, :-1]
+    logs = logits.log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]  # (rows, length - 1)
+    places, heads = torch.arange(1, ids.shape[1]), torch.tensor([[len(head)] for head, _ in rows])
+    ends = torch.tensor([[len(head) + len(tail)] for head, tail in rows])
     return (logs * ((places >= heads) & (places < ends))).sum(1).double().numpy()
 
 
@@ -102,8 +104,8 @@ def told_sums(figures: dict[str, Any]) -> list[str]:
     """The figures in sentences."""
     lm = figures["sums-lm"]
     return [
-        f"sums-lm: {lm['parameters']:,} parameters; of {lm['sums']:,} sums never seen it answers {stated(lm['accuracy'])} right when "
-        f"sampled at temperature 1, {stated(lm['greedy_accuracy'])} greedily; {stated(lm['pass_at_8'])} have a right one among 8.",
+        f"sums-lm: {lm['parameters']:,} parameters; of {lm['sums']:,} sums never seen it answers {stated(lm['accuracy'])} right "
+        f"when sampled at temperature 1, {stated(lm['greedy_accuracy'])} greedily; of {stated(lm['pass_at_8'])} once among 8.",
         f"It shows the working in {stated(lm['worked'])}, and is right in {stated(lm['accuracy_worked'])} of those; of the plain "
         f"answers {stated(lm['accuracy_plain'])} are. Its pupils are right in {stated(lm['pupils']['accuracy'])}.",
     ]

@@ -5,16 +5,17 @@
     sums = world()
     sums.rows("train")               # {"id", "prompt": "17 + 25 =", "answer": "42", "kind": "plus", "carries": True}, ...
     sums.answer("17 + 25 =")         # 42
-    sums.demonstrations(3, seed=0)   # what a pupil wrote behind such prompts: Demonstration(sum, " 32", worked=False, slip="carry")
+    sums.demonstrations(3, seed=0)   # what pupils wrote for such sums: Demonstration(sum, " 32", worked=False, slip="carry"), ...
 
 Every sum belongs to one split, in either order of its numbers: who has learned from 17 + 25 is not asked for 25 + 17. There are
 8,100 additions of numbers from 10 to 99, and 4,005 subtractions with something left.
 
-The built-in model has learned from a textbook, and then from pupils, who know how it is done and seldom do it. One in WORKED shows the working, tens and ones
-apart, and then the sum of the two (" 30 + 12 = 42"; of 83 - 27, " 60 - 4 = 56"): a slip is rare. The others write the answer
-straight down, and mostly slip. A slip in a plain answer is one of these, whichever can be made, with equal chances: `carry`, a carry
-or a borrowed ten that is forgotten; `one` and `ten`, a number that is off by so much, up or down. With the working shown it is
-`tens` or `ones`, a part that is off (by ten, by one) and summed up as it stands, or `total`, the last number off by one or by ten.
+The built-in model has learned from a textbook, which shows the working of every sum, and then from pupils, who seldom do. A share
+of WORKED shows it, tens and ones apart and then the sum of the two (" 30 + 12 = 42"; of 83 - 27, " 60 - 4 = 56"),
+and rarely slips. The others write the answer straight down, and mostly slip. A slip in a plain answer is one of these, whichever
+can be made, with equal chances: `carry`, a carry or a borrowed ten that is forgotten; `one` and `ten`, a number that is off by so
+much, up or down. With the working shown it is `tens` or `ones`, a part that is off (by ten, by one) and summed up as it stands, or
+`total`, the last number off by one or by ten.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ LEAST, MOST = 10, 99
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 SPLIT_SEED = 1501
 "Of the order in which sums are dealt out to the splits: another one would put sums that a built-in model knows among the test's."
-WORKED = 0.15
+WORKED = 0.2
 "P(a pupil shows the working)."
-PLAIN_RIGHT, WORKED_RIGHT = 0.2, 0.85
+PLAIN_RIGHT, WORKED_RIGHT = 0.15, 0.85
 "P(no slip) of an answer straight down, and of one with the working."
 PROMPT = re.compile(r"\s*(\d+) ([+-]) (\d+) =\s*")
 

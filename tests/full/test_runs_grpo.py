@@ -7,7 +7,8 @@ import random
 import pytest
 import tiny_models
 import torch
-from test_runs_resume import lessons_of, run
+from test_runs_processes import launched
+from test_runs_resume import lessons_of, run, timeless
 
 from full.given import models
 from full.given.problems import InputProblem
@@ -28,7 +29,7 @@ def gsm8k(place, count, seed=0):
         rows.append(
             {
                 "question": f"Tom has {first} apples{more} and buys {second} more {n % 10} How many ?",
-                "answer": f"Tom has {first} + {second} = <<{first}+{second}={first + second}>>{first + second}\n#### {first + second}",
+                "answer": f"{first} + {second} = <<{first}+{second}={first + second}>>{first + second}\n#### {first + second}",
             }
         )
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -40,7 +41,7 @@ def gsm8k(place, count, seed=0):
 def shop(tmp_path_factory):
     folder = tmp_path_factory.mktemp("workshop")
     found = {"batch_size": 16, "group_size": 4, "steps": 6, "epochs": 9, "new_tokens": 4, "learning_rate": 1e-2, "device": "cpu"}
-    found |= {"test_rows": 12, "eval_rows": 5, "eval_every": 2, "eval_batch": 16, "tries": 3, "samples": 2, "sample_every": 3}
+    found |= {"test_rows": 12, "eval_rows": 5, "eval_every": 2, "eval_batch": 18, "tries": 3, "samples": 2, "sample_every": 3}
     found |= {"save_every": 2, "updates": 2, "warmup_steps": 2, "kl_coef": 0.02}
     gsm8k(folder / "data/train.jsonl", 40)
     gsm8k(folder / "data/test.jsonl", 20, seed=1)
@@ -100,7 +101,9 @@ def stopping(step):
     return progress
 
 
-@pytest.mark.parametrize("kind, step", [("words", 3), *(pytest.param(*some, marks=pytest.mark.slow) for some in (("sums", 4), ("words", 6)))])
+@pytest.mark.parametrize(
+    "kind, step", [("words", 3), *(pytest.param(*some, marks=pytest.mark.slow) for some in (("sums", 4), ("words", 6)))]
+)
 def test_a_run_stopped_between_two_steps_goes_on_to_the_same_numbers(tmp_path, shop, whole, kind, step):
     with pytest.raises(KeyboardInterrupt):
         run("grpo", tmp_path, shop[kind], progress=stopping(step))
@@ -187,12 +190,28 @@ def test_mixed_precision_runs(tmp_path, shop):
     assert len(rows) == 2 and all(math.isfinite(row["loss"]) for row in rows)
 
 
+@pytest.mark.slow
+def test_two_processes_give_the_single_process_result(tmp_path, shop, whole):
+    done = launched("grpo", tmp_path / "two", shop["sums"])
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("steps, cpu") == 1  # one of the two speaks
+    _, summary, expected = whole["sums"]
+    for row, same in zip(timeless(RunFolder(tmp_path / "two").metrics()), expected, strict=True):
+        # means over tokens and over right answers, of which the processes have more or fewer, are other means
+        for figure in row.keys() - {"entropy", "ratio", "approx_kl", "clip_fraction", "length_right", "length_wrong"}:
+            # float32 sums in another order; twelve updates of Adam at 1e-2 carry the last digits on
+            assert row[figure] == pytest.approx(same[figure], rel=2e-3, abs=2e-4), figure
+    two = json.loads((tmp_path / "two" / "summary.json").read_text())
+    assert two["processes"] == 2 and summary["processes"] == 1
+    assert two["accuracy_before"] == summary["accuracy_before"] and two["pass_at_3_before"] == summary["pass_at_3_before"]
+
+
 # Questions
 
 
 def test_a_chat_template_is_put_around_a_question_with_its_instruction(shop):
     model, tokenizer = models.load_policy(shop["words"]["model"])
-    tokenizer.chat_template = "{% for m in messages %}Tom {{ m.content }}{% endfor %}{% if add_generation_prompt %} has{% endif %}"
+    tokenizer.chat_template = "Tom {{ messages[0].content }}{% if add_generation_prompt %} has{% endif %}"
     config = grpo.Config(**shop["words"], instruction="How many ?")
     training, _ = answered.questions_of(config, tokenizer, model, lambda line: None)
     plain = grpo.Config(**shop["words"], instruction="How many ?", chat=False)
@@ -230,7 +249,7 @@ def test_answers_may_be_numbers(tmp_path, shop):
 
 
 def test_every_row_of_a_batch_has_its_own_answer(shop):
-    """Across processes as well: each gets its questions' answers, and each answer stands beside its question in every repetition."""
+    """Across processes as well: each gets the answers of its own questions, and keeps them together in every repetition."""
     model, tokenizer = models.load_policy(shop["words"]["model"])
     config = grpo.Config(**shop["words"])
     training, _ = answered.questions_of(config, tokenizer, model, lambda line: None)
@@ -248,7 +267,7 @@ def test_every_row_of_a_batch_has_its_own_answer(shop):
     [
         ({"data": "nowhere.jsonl"}, "data=nowhere.jsonl: there is no such file or folder"),
         ({"data": "reviews"}, "data=reviews: has no answers that can be checked; name sums"),
-        ({"prompt_column": "prompt"}, "there is no column `prompt`; there are question, answer. Name the right one by prompt_column"),
+        ({"prompt_column": "prompt"}, "no column `prompt`; there are question, answer. Name the right one by prompt_column"),
         ({"batch_size": 400}, "has 40 questions to train on, and batch_size=400 with group_size=4 asks 100 questions a step"),
         ({"max_prompt": 3}, "no training question fits into 3 tokens"),
         ({"test_split": "train", "test_rows": 40}, "every test question is trained on as well; name another test_split"),

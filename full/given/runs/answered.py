@@ -1,4 +1,4 @@
-"""Questions whose answers can be checked: read from any source, asked in batches, and what a policy makes of those it has not seen."""
+"""Questions whose answers can be checked: read from any source, asked in batches, and what a policy makes of unseen ones."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ def questions_of(config: Any, tokenizer: Any, model: nn.Module, say: Say) -> tup
     if common.is_one_file(config.data):
         rows = read(config, config.train_split, 0)
         if len(rows) <= config.test_rows:
-            raise InputProblem(f"{where}: has {len(rows)} rows, and test_rows={config.test_rows} leaves none to train on; lower it")
+            few = f"has {len(rows)} rows, and test_rows={config.test_rows} leaves none to train on"
+            raise InputProblem(f"{where}: {few}; lower it")
         training, test = rows[: -config.test_rows][: config.rows or None], rows[-config.test_rows :]
     else:
         training = read(config, config.train_split, config.rows)
@@ -128,9 +129,9 @@ class Examiner:
     def figures(self, questions: Sequence[Question], seed: int, progress: Callable[[int], None]) -> dict[str, Any]:
         """The figures of a policy with their 95% intervals, shares by Wilson's.
 
-        accuracy: of one answer a question, sampled as in training; greedy_accuracy: of the likeliest tokens; pass_at_k: the share of
-        questions with a right answer among `tries`; kl to the reference, nats a completion; completion_length, eos_rate; of sums,
-        worked: the share of answers that show the working, accuracy_worked and accuracy_plain: of those, and of the others.
+        accuracy: of one answer a question, sampled as in training; greedy_accuracy: of the likeliest tokens; pass_at_k: the share
+        of questions with a right answer among `tries`; kl to the reference, nats a completion; completion_length, eos_rate; of
+        sums, worked: the share of answers that show the working, accuracy_worked and accuracy_plain: of those, and of the others.
         """
         table = self._columns(questions, seed, max(self.config.tries, 1), False, progress)
         greedy = self._columns(questions, seed, 1, True, lambda done: None)
@@ -192,14 +193,16 @@ class Examiner:
         ratio = own - completion_log_probs(self.reference, found, config.temperature)
         return found, completion_texts(tokenizer, found), ratio.float()
 
-    def _columns(self, questions: Sequence[Question], seed: int, tries: int, greedy: bool, progress: Any) -> dict[str, np.ndarray]:
+    def _columns(
+        self, questions: Sequence[Question], seed: int, tries: int, greedy: bool, progress: Callable[[int], None]
+    ) -> dict[str, np.ndarray]:
         """name -> (questions, tries). The questions are divided among the processes; every one gets all of the table."""
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         each = max(self.config.eval_batch // (world * tries), 1) * world
         columns: dict[str, list[Tensor]] = {}
         for start in range(0, len(questions), each):
             some = questions[start : start + each]
-            places = torch.arange(rank, len(some) + (-len(some)) % world, world) % len(some)  # what nobody's turn is, is done twice
+            places = torch.arange(rank, len(some) + (-len(some)) % world, world) % len(some)  # nobody's are done twice
             mine = [some[i] for i in places.tolist()]
             batch = batch_of(mine, self.tokenizer.pad_token_id, places, len(some))
             written, texts, ratio = self._written(batch, seed + start, tries, greedy)

@@ -61,7 +61,7 @@ class Config(Stepping, Placed, GRPOConfig):
 
     model: str = setting("sums-lm", "Policy at the start: built-in sums-lm, a local directory, or a hub name.")
     reference: str = setting("", "Model that the policy is compared with; left out: the policy as it was at the start.")
-    data: str = setting("sums", "Questions with answers: built-in sums, a .json, .jsonl, .csv or .parquet file, a folder, a hub name.")
+    data: str = setting("sums", "Questions with answers: built-in sums, a .jsonl, .json, .csv, .parquet file, a folder, a hub name.")
     prompt_column: str = setting("prompt", "Which column of the data holds the questions.")
     answer_column: str = setting("answer", "Which one holds the answers: a number, or a text that ends with one, as `#### 42`.")
     instruction: str = setting("", "A sentence that is put below every question; left out: none.")
@@ -92,7 +92,7 @@ class Config(Stepping, Placed, GRPOConfig):
 
 
 class GRPORunLoop(RunLoop):
-    """Like `RunLoop`, with a look at the test questions every few steps. A step may have many updates: Ctrl-C waits for its end."""
+    """Like `RunLoop`, with a look at the test questions every few steps. A step has several updates: Ctrl-C waits for its end."""
 
     def __init__(self, *arguments: Any, look: Any, interrupts: Interrupts, **more: Any) -> None:
         super().__init__(*arguments, **more)
@@ -225,7 +225,8 @@ def order_of(config: Config, rows: int, processes: int) -> Order:
     if rows < prompts:
         raise InputProblem(f"data={config.data}: has {rows} questions to train on, and {groups}; lower batch_size")
     if prompts % processes:
-        raise InputProblem(f"{groups}, which {processes} processes cannot share; take a multiple of {processes * config.group_size}")
+        several = f"take a multiple of {processes * config.group_size}"
+        raise InputProblem(f"{groups}, which {processes} processes cannot share; {several}")
     return Order(rows, prompts, config.epochs, config.steps, config.seed, config.data)
 
 
