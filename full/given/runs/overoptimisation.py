@@ -39,6 +39,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "gold": "omidroshani/imdb-sentiment-analysis",
         "methods": "best_of_n,reinforce,ppo,dpo,kl",
         "eval_prompts": 512,
+        "eval_batch": 32,
         "best_of": 256,
         "best_of_prompts": 256,
         "reinforce_steps": 800,
@@ -57,7 +58,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 class Config(Measuring, OveroptimisationConfig):
     """What `climb run overoptimisation` can be told: field=value."""
 
-    eval_prompts: int = setting(256, "Prompts of the test split that every point of a curve is measured on.")
+    eval_prompts: int = setting(192, "Prompts of the test split that every point of a curve is measured on.")
 
 
 def run(config: Config, lessons: SimpleNamespace, folder: Any, progress: common.Progress, resume: bool = False) -> dict[str, Any]:
