@@ -16,13 +16,13 @@ HELP = """Reinforcement learning for language models, by exercises that are chec
 New here? `climb tour` shows the course at work, `climb next` says what to do now, `climb check` says whether it is right.
 A lesson's text is lessons/NN-name/lesson.md, and what you write is toy/name.py or full/name.py.
 
-To learn: check, watch, next, hint, progress, answer, run, report, label, pretrain. To teach: release, grade, rubric, similar,
+To learn: check, watch, next, hint, progress, answer, run, report, label, quiz, pretrain. To teach: release, grade, rubric, similar,
 explain, export, gradescope, doctor. To change the course: skeletons, selfcheck, build-world.
 """
 
 # In the order in which `climb --help` lists them.
 COMMANDS = (
-    *("check", "watch", "learn", "answer", "run", "report", "label", "pretrain", "tour"),
+    *("check", "watch", "learn", "answer", "run", "report", "label", "quiz", "pretrain", "tour"),
     *("grade", "rubric", "similar", "export", "explain", "gradescope", "release", "doctor"),
     *("skeletons", "selfcheck", "build_world"),
 )
