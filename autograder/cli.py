@@ -16,8 +16,8 @@ HELP = """Reinforcement learning for language models, by exercises that are chec
 New here? `climb tour` shows the course at work, `climb next` says what to do now, `climb check` says whether it is right.
 A lesson's text is lessons/NN-name/lesson.md, and what you write is toy/name.py or full/name.py.
 
-To learn: check, watch, next, hint, progress, answer, run, report, label, quiz, pretrain. To teach: release, grade, rubric, similar,
-explain, export, gradescope, doctor. To change the course: skeletons, selfcheck, build-world.
+To learn: check, watch, next, hint, progress, answer, run, report, label, quiz, pretrain. To teach: release, grade, rubric,
+similar, explain, export, gradescope, doctor. To change the course: skeletons, selfcheck, build-world.
 """
 
 # In the order in which `climb --help` lists them.
