@@ -18,6 +18,7 @@ from full.given.runs import checkpoint, overoptimisation
 from full.given.runs import overoptimisation_curves as curves
 from full.given.runs import overoptimisation_measures as points
 from full.given.runs import overoptimisation_methods as methods
+from full.given.runs.overoptimisation_best_of_n import chosen_among
 from full.given.text import Prompts, Rollout
 from solutions.full import kl_control
 from solutions.full import overoptimisation as lesson
@@ -103,7 +104,7 @@ def test_best_of_n_is_estimated_from_all_completions(whole, fields):
     path, _, rows = whole
     table = np.load(path / "best_of_n/rewards.npz")
     rows = {row["step"]: row for row in rows if row["method"] == "best_of_n"}
-    assert sorted(rows) == methods.chosen_among(6) == [1, 2, 3, 4, 6]
+    assert sorted(rows) == chosen_among(6) == [1, 2, 3, 4, 6]
     assert table["reward"].shape == (7, 6)
     for name in ("reward", "gold_reward"):
         assert rows[1][name]["mean"] == pytest.approx(table[name].mean())

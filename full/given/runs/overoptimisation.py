@@ -19,6 +19,7 @@ from toy.given.ppo import setting
 from . import common, measures
 from . import overoptimisation_curves as curves
 from . import overoptimisation_methods as methods
+from .overoptimisation_bench import Bench, laid_out
 from .settings import IMDB, Measuring
 
 USES: dict[str, list[str]] = {
@@ -63,7 +64,7 @@ class Config(Measuring, OveroptimisationConfig):
 
 def run(config: Config, lessons: SimpleNamespace, folder: Any, progress: common.Progress, resume: bool = False) -> dict[str, Any]:
     """Runs every method that has not ended yet, writes the run's folder, returns the summary."""
-    bench = methods.laid_out(config, lessons, folder, progress, resume)
+    bench = laid_out(config, lessons, folder, progress, resume)
     names = methods_of(config.methods)
     for name in names:
         ended = folder.path / name / "summary.json"
@@ -81,7 +82,7 @@ def fit_of(fit: dict[str, Any], lessons: SimpleNamespace) -> Any:
     return lessons.overoptimisation.Fit(fit["form"], fit["a"]["mean"], fit["b"]["mean"], *ends)
 
 
-def summed_up(bench: methods.Bench, names: list[str]) -> dict[str, Any]:
+def summed_up(bench: Bench, names: list[str]) -> dict[str, Any]:
     """Everything that is told of every method, and the few figures that stand beside each other."""
     config, seconds, found = bench.config, {}, {}
     for name in names:

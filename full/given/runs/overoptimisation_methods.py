@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import time
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Callable
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,12 +16,14 @@ from full.given.problems import InputProblem
 from full.given.text import Rollout
 from toy.given.run_folder import RunFolder
 
-from . import checkpoint, common, dpo, kl, measures, ppo, processes, reinforce
+from . import checkpoint, common, dpo, kl, measures, ppo, reinforce
 from .batches import Order, pair_batches, prompt_batches
 from .checkpoint import Moment
 from .interrupts import Interrupts
 from .loop import RunLoop
-from .overoptimisation_measures import TwoJudges, halves, measured, written
+from .overoptimisation_bench import Bench
+from .overoptimisation_best_of_n import run_best_of_n
+from .overoptimisation_measures import TwoJudges, measured, written
 from .ppo_bench import Prompt, text_batches
 from .ppo_loop import VALUE, PPORunLoop
 from .settings import Measuring
@@ -33,57 +32,6 @@ EPOCHS = 10**6
 "As many as the steps need."
 SAMPLES = 6
 "Test prompts whose completions are kept at every point of a training's curve."
-
-
-@dataclass
-class Bench:
-    """What all methods share: where they begin, what they are measured on, and who judges."""
-
-    config: Any
-    lessons: SimpleNamespace
-    folder: RunFolder
-    progress: common.Progress
-    resume: bool
-    accelerator: Any
-    reference: nn.Module
-    judge: TwoJudges
-    prompts: list[list[int]]
-    points: list[dict[str, Any]]
-    "The rows of metrics.jsonl: every measurement there is."
-    notes: list[str]
-
-    def of(self, method: str) -> list[dict[str, Any]]:
-        return [row for row in self.points if row["method"] == method]
-
-    def add(self, row: dict[str, Any]) -> None:
-        self.points.append(row)
-        self.folder.add_metrics([row])
-
-    def keep(self, method: str, step: int) -> None:
-        """Forgets what was measured of a method after a step that it goes on from."""
-        self.points = [row for row in self.points if row["method"] != method or row["step"] <= step]
-        self.folder.keep_metrics(self.points)
-
-
-def laid_out(config: Any, lessons: SimpleNamespace, folder: Any, progress: common.Progress, resume: bool) -> Bench:
-    """Reference, judges and prompts. Raises InputProblem before anything was written."""
-    if processes.several():
-        raise InputProblem("overoptimisation: runs in one process; start it by `climb run`, without a launcher")
-    notes: list[str] = []
-    accelerator = processes.accelerator_for(config, folder)
-    reference, tokenizer = models.load_policy(config.model, say=notes.append)
-    classifier, its_tokenizer = models.load_classifier(config.classifier, say=notes.append)
-    truth = models.load_classifier(config.gold, field="gold", say=notes.append) if config.gold else None
-    world = data.the_world() if common.in_the_world(config) else None
-    if truth is None and world is None:
-        raise InputProblem(f"gold: expected a classifier that stands for the truth, as data={config.data} has no exact one")
-    judge = TwoJudges(classifier, its_tokenizer, tokenizer, world, truth)
-    prompts = common.test_prompts(config, tokenizer, notes.append)
-    for model in (reference, classifier, *([truth[0]] if truth else [])):
-        accelerator.prepare_model(model, evaluation_mode=True)
-    reference.requires_grad_(False)
-    points = folder.metrics() if resume else []
-    return Bench(config, lessons, folder, progress, resume, accelerator, reference, judge, prompts, points, notes)
 
 
 # Training, and watching
@@ -274,6 +222,10 @@ def trained(
             fixed = bench.prompts[:SAMPLES]
             samples.add(measures.sample_rows(step, stage, policy, bench.reference, fixed, judge, own, bench.accelerator.device))
 
+    def begin() -> None:  # at the start; and where a run was killed between a checkpoint and its measurement
+        if moment.step < loop.steps:
+            watch(moment.step)
+
     def show(what: str, done: int, total: int) -> None:
         bench.progress(f"{method}: {what}", done, total)
 
@@ -293,7 +245,7 @@ def trained(
             moment=moment,
             progress=show,
             sample=watch,
-            begin=lambda: watch(moment.step),
+            begin=begin,
             scores=judge.scores,
             reference=bench.reference,
             generator=torch.Generator().manual_seed(own.seed),
@@ -310,56 +262,6 @@ def trained(
         if interrupts is not None and interrupts.asked:
             raise KeyboardInterrupt
     inner.write_summary({"steps": loop.moment.step, "seconds": loop.moment.seconds})
-
-
-# Best-of-n
-
-
-def run_best_of_n(bench: Bench) -> None:
-    """Rewards of many completions of the reference, and from them those of best-of-n for every n: nothing is trained."""
-    config, judge, lesson = bench.config, bench.judge, bench.lessons.overoptimisation
-    inner, prompts = RunFolder(bench.folder.path / "best_of_n"), bench.prompts[: config.best_of_prompts]
-    bench.keep("best_of_n", -1)
-    began = time.perf_counter()
-    table = completions(bench, prompts)
-    np.savez(inner.path / "rewards.npz", **table)
-    proxy = torch.from_numpy(table["reward"])  # (prompts, samples)
-    for n in chosen_among(config.best_of):
-        row: dict[str, Any] = {"method": "best_of_n", "step": n, "kl": lesson.best_of_n_kl(n)}
-        for name, values in table.items():
-            of_proxy, of_other = lesson.best_of_n_mean(proxy, torch.from_numpy(values), n)  # (prompts,)
-            found = (of_proxy if name == "reward" else of_other).double().numpy()
-            row[name] = measures.interval(found)
-            if name == "gold_reward":
-                row["gold_halves"] = halves(found)
-        bench.add(row)
-    inner.write_summary({"steps": config.best_of, "seconds": time.perf_counter() - began})
-
-
-def chosen_among(most: int) -> list[int]:
-    """The n that are told: powers of the square root of 2, rounded, up to the number of samples."""
-    return sorted({1, most, *(round(2 ** (k / 2)) for k in range(2 * most.bit_length()) if 2 ** (k / 2) <= most)})
-
-
-def completions(bench: Bench, prompts: list[list[int]]) -> dict[str, np.ndarray]:
-    """reward, gold_reward and, in the world, naturalness of the reference's completions, each (prompts, samples)."""
-    config, judge = bench.config, bench.judge
-    generator = torch.Generator().manual_seed(measures.SEED + 13 + config.seed)
-    table: dict[str, list[np.ndarray]] = {}
-    each = max(2 * config.eval_batch // config.best_of, 1)  # prompts at a time
-    for start in range(0, len(prompts), each):
-        some = prompts[start : start + each]
-        batch = data.prompts_of(some, judge.tokenizer.pad_token_id).to(bench.accelerator.device).repeated(config.best_of)
-        found = written(bench.reference, batch, judge.tokenizer, config.new_tokens, generator)
-        texts = judge.texts(found)
-        row = {"reward": judge.rewards(texts).cpu().double().numpy(), "gold_reward": judge.gold(texts)}
-        natural = judge.naturalness(judge.texts(found, special=True), [prompt for prompt in some for _ in range(config.best_of)])
-        if natural is not None:
-            row["naturalness"] = natural
-        for name, values in row.items():
-            table.setdefault(name, []).append(values.reshape(len(some), config.best_of))
-        bench.progress("best_of_n: completions", min(start + each, len(prompts)), len(prompts))
-    return {name: np.concatenate(parts) for name, parts in table.items()}
 
 
 RUNS: dict[str, Callable[[Bench], None]] = {
