@@ -59,7 +59,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 class Config(Measuring, OveroptimisationConfig):
     """What `climb run overoptimisation` can be told: field=value."""
 
-    eval_prompts: int = setting(192, "Prompts of the test split that every point of a curve is measured on.")
+    eval_prompts: int = setting(160, "Prompts of the test split that every point of a curve is measured on.")
 
 
 def run(config: Config, lessons: SimpleNamespace, folder: Any, progress: common.Progress, resume: bool = False) -> dict[str, Any]:
