@@ -40,7 +40,7 @@ class OveroptimisationConfig:
     ensemble: int = setting(3, "Method `ensemble`: how many proxies, each trained on labels of its own.")
     ensemble_how: str = setting("min", "How their rewards become one: mean, min, or mean_minus_std.")
     ensemble_classifiers: str = setting("", "Their names with commas; left out: the proxy, and others made as it was made.")
-    kl_budget: float = setting(4.0, "Nats a completion at which a training that is stopped early is stopped.")
+    kl_budget: float = setting(10.0, "Nats a completion at which a training that is stopped early is stopped.")
 
     def __post_init__(self) -> None:
         getattr(super(), "__post_init__", lambda: None)()

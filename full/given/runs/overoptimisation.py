@@ -50,7 +50,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "dpo_steps": 800,
         "dpo_rate": 2e-5,
         "dpo_prompts": 8000,
-        "kl_budget": 10.0,
     },
 }
 
