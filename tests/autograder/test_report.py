@@ -281,7 +281,7 @@ def test_a_toy_run_with_its_own_measures(tmp_path):
     with one_thread():
         ppo_run.run(config, SimpleNamespace(train=ppo.train), folder, lambda *_: None)
     page = page_of(folder.path)
-    for word in ("Total variation to the optimum", "Objective", "Clip fraction", "Exact reward", "log axis", "Likeliest: "):
+    for word in ("Total variation to the optimum", "Objective", "Clipped", "Exact reward", "log axis", "Likeliest: "):
         assert word in page.said
     assert "Discount of the next token's reward." in page.said
 
