@@ -137,7 +137,11 @@ def on_terminal(answers: Any) -> None:
 
     console, (read, live) = Console(), terminal.lines()
     if answers.current is not None:
-        terminal.play(answers, console, read, live)
+        try:
+            terminal.play(answers, console, read, live)
+        except KeyboardInterrupt:
+            kept_so_far = f"{answers.done} of {len(answers.quiz.tasks)} forecasts are in {answers.path}"
+            raise KeyboardInterrupt(f"{kept_so_far}; the same command goes on" if answers.done else "") from None
     if live:
         console.clear()
     if answers.done:
@@ -175,6 +179,8 @@ def kept(answers: Any, plot: Path | None) -> list[str]:
         lines.append("The same command goes on where you stopped.")
     elif not answers.quiz.example:
         lines.append("Lesson 16 asks four questions about what you have just learnt of yourself: climb answer 16.")
+    if answers.current is None:
+        lines.append("To take it once more, name another file with --out.")
     return lines
 
 

@@ -3,6 +3,7 @@
     python lessons/16-forecast/figures.py
 """
 
+import json
 import math
 from pathlib import Path
 
@@ -93,6 +94,27 @@ def sums():
     return found, loss, said, outcomes, table
 
 
+BOLDNESS = 3.0  # the over-confident one of `climb quiz --demo` takes the odds to this power
+
+
+def quiz():
+    """The quiz of section 16.7: how many tasks and yeses, and what three made-up forecasters are worth on it."""
+    tasks = json.loads((HERE / "quizzes" / "small-models.json").read_text(encoding="utf-8"))["tasks"]
+    came = tensor([task["answer"] for task in tasks])
+    seen = []  # what somebody says who has seen the other draws, by Laplace's rule
+    for task in tasks:
+        draws, yes = task["truth"]["draws"], task["truth"]["yes"]
+        seen.append(((yes if task["truth"]["by"] == "draw" else draws * task["answer"]) + 1) / (draws + 2))
+    odds = tensor(seen) / (1 - tensor(seen))
+    bold = odds**BOLDNESS / (1 + odds**BOLDNESS)
+    said = {"calibrated": tensor(seen), "over-confident": bold, "base rate": torch.full_like(came, came.mean().item())}
+    said = {name: (100 * probabilities).round().clamp(1, 99) / 100 for name, probabilities in said.items()}
+    scores = {"accuracy": forecast.accuracy, "log loss": forecast.log_loss, "ECE": forecast.expected_calibration_error}
+    found = {f"{name} {what}": score(said[name], came).item() for name in said for what, score in scores.items()}
+    found["cost of boldness"] = found["over-confident log loss"] - found["calibrated log loss"]
+    return {"tasks": len(tasks), "yes": int(came.sum())} | found, said, came
+
+
 def rows_without(said, outcomes):
     table = forecast.calibration_table(said, outcomes)
     held = table["count"] > 0
@@ -113,6 +135,8 @@ def numbers():
     told |= {f"example {name}": f"{value:.4f}" for name, value in parts.items()}
     told |= {f"by chance, {n}": f"{value:.3f}" for n, value in by_chance.items()}
     told |= {f"sums {name}": f"{value:.4f}" if isinstance(value, float) else f"{value}" for name, value in found.items()}
+    asked, *_ = quiz()
+    told |= {f"quiz {name}": f"{value:.3f}" if isinstance(value, float) else f"{value}" for name, value in asked.items()}
     told |= {f"sums log loss {name}": f"{value:.3f}" for name, value in loss.items()}
     return told
 
@@ -149,12 +173,27 @@ def draw_reliability():
     figure.savefig(HERE / "reliability.png", dpi=110)
 
 
+def draw_quiz():
+    """Where the three made-up forecasters stand: said and seen, the size of a dot by how many tasks it holds."""
+    _, said, came = quiz()
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    for axes, (name, probabilities) in zip(figure.subplots(1, 3, sharey=True), said.items()):
+        count, forecasts, shares = rows_without(probabilities, came)
+        axes.plot([0, 1], [0, 1], color="grey", linestyle=":", linewidth=1)
+        axes.scatter(forecasts, shares, s=20 + 8 * count, color="tab:blue", clip_on=False, zorder=3)
+        axes.set(title=name, xlabel="said", xlim=(0, 1), ylim=(0, 1))
+        axes.set_box_aspect(1)
+    figure.axes[0].set_ylabel("seen")
+    figure.savefig(HERE / "quiz.png", dpi=110)
+
+
 def main():
     torch.set_num_threads(1)
     for what, text in numbers().items():
         print(f"{what:34}{text}")
     draw_proper()
     draw_reliability()
+    draw_quiz()
 
 
 if __name__ == "__main__":

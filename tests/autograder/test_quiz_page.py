@@ -186,10 +186,9 @@ def test_in_a_terminal(place, tmp_path):
     seen = terminal.until("Enter goes on")
     assert "No. You said 20%. That costs 0.223 nats" in seen and "text 0" in seen and "because 0" in seen
     terminal.enter("")
-    terminal.until("2 of 3")
-    terminal.until("in percent (?")
+    assert "2 of 3" in terminal.until("in percent (?")
     os.write(terminal.master, b"\x03")  # Ctrl-C: what was forecast is kept
-    terminal.until("stopped")
+    terminal.until("stopped: 1 of 3 forecasts are in quiz-answers.json; the same command goes on")
     assert terminal.close() == 130
     kept = json.loads((tmp_path / "quiz-answers.json").read_text())
     assert [row["percent"] for row in kept["forecasts"]] == [20]
