@@ -21,6 +21,7 @@ def register(app: typer.Typer) -> None:
 
 
 def check(
+    context: typer.Context,
     what: Optional[list[str]] = typer.Argument(None, metavar="[PATH | LESSON | EXERCISE]...", help="A lesson (3, word_agent), a file (toy/word_agent.py) or an exercise (Baseline.update). Nothing: everything. A file, folder, zip or notebook outside the course is checked instead of your files."),
     seed: Optional[int] = typer.Option(None, "--seed", min=0, metavar="N", help="Draw the cases from this seed instead of the public one; their values are then not shown."),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON and nothing else; a list of them for several paths."),
@@ -44,7 +45,7 @@ def check(
     ]
     if not asked.paths:
         units = [(reference_files(exercises) if solutions else own_files(course), exercises)]
-    results = run_checks(course, units, seed)
+    results = run_checks(course, units, seed, context.obj)
     if not asked.paths and not solutions and not seed:
         from autograder.progress import Progress
 
@@ -69,13 +70,16 @@ def show(results: list[dict], units: list[tuple], course: Course, titles: bool) 
             terminal.show(result, course, title=result["submission"] if titles else None)
 
 
-def run_checks(course: Course, units: list[tuple], seed: int | None = None) -> list[dict]:
-    """The results of (submission, exercises) pairs, from the best sandbox here; while that starts, the truths are computed."""
+def run_checks(course: Course, units: list[tuple], seed: int | None = None, server=None) -> list[dict]:
+    """The results of (submission, exercises) pairs, from the best sandbox here; while that starts, the truths are computed.
+
+    server: a fork server that is starting already, or None.
+    """
     from autograder.grading.oracle import PUBLIC_SEED
     from autograder.sandbox import open_sandbox
 
     wanted = [exercise for _, exercises in units for exercise in exercises]
-    with open_sandbox(modules_of(wanted), libraries=libraries_needed(units)) as sandbox:
+    with open_sandbox(modules_of(wanted), libraries=libraries_needed(units), server=server) as sandbox:
         from autograder.grading.grade import Grader
 
         grader = Grader(course, sandbox, PUBLIC_SEED if seed is None else seed, jobs=os.cpu_count() or 1)

@@ -10,12 +10,14 @@ def open_sandbox(
     level: str | None = None,
     libraries: Callable[[list[str]], list[str]] | None = None,
     backend: str | None = None,
+    server=None,
 ):
     """The best sandbox of this machine; with a `level`, at least that one or SandboxError (grading fails closed).
 
     `libraries`: tells what to import beforehand for these modules, if not what their solutions import. Imports nothing heavy itself:
-    the fork server does that in a process of its own, while the caller goes on. Probes of several tracks get a fork server a track.
-    `backend`: bwrap, docker or runsc, to have the fork server within one of these as well (see `backends`).
+    the fork server does that in a process of its own, while the caller goes on. Probes of several tracks get a fork server a track,
+    and the toy track's two (see `late`).
+    `server`: a `server.Server` that is starting already; taken if it fits, else left to its owner.  `backend`: bwrap, docker or runsc, to have the fork server within one of these as well (see `backends`).
     """
     import sys
 
@@ -37,7 +39,12 @@ def open_sandbox(
             return SpawnedWorkers(of_one_track, wanted)
         from .client import Sandbox
 
-        return Sandbox(of_one_track, level or "full", wanted)
+        from .late import Apart, split
+
+        small, late = split(of_one_track) if wanted is None and of_one_track else ([], [])
+        if not late:
+            return Sandbox(of_one_track, level or "full", wanted, server)
+        return Apart(of_one_track, late, lambda large: Sandbox(of_one_track, level or "full", small + late * large, server))
 
     sandbox = Tracks(probes, started) if len(set(map(track_of, probes))) > 1 else started(probes)
     if level != "full":

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Callable
 
 from . import jail
-from .client import START_SECONDS, environment_of_server
 from .errors import SandboxError
 from .executor import Reply
 from .messages import read, write
 from .preload import libraries_for
+from .server import START_SECONDS, environment_of_server
 from .wire import MAX_BYTES
 
 BACKENDS = ("bwrap", "docker", "runsc")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
+from typing import Callable, Iterable, Iterator
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 # What torch imports only when a function is first called, by the attribute that such a source names. `torch.autograd.grad` with
@@ -15,15 +16,25 @@ LIBRARIES = ("numpy", "scipy", "torch", "matplotlib", "jaxtyping", "transformers
 def libraries_for(modules: list[str]) -> list[str]:
     """Names to import for these exercise modules, from the solution where there is one, else from the learner's file."""
     found: set[str] = set()
+    for text in sources_of(modules):
+        found |= imported(text)
+    return sorted(found)
+
+
+def sources_of(modules: list[str]) -> list[str]:
+    """The modules' solutions, or where there is none (or none that can be read) the learner's files."""
+    texts = []
     for module in modules:
         file = module.replace(".", "/") + ".py"
         for path in (ROOT / "solutions" / file, ROOT / file):
             try:
-                found |= imported(path.read_text(encoding="utf-8"))
-                break
+                text = path.read_text(encoding="utf-8")
+                ast.parse(text)
             except (OSError, ValueError, SyntaxError):
                 continue
-    return sorted(found)
+            texts.append(text)
+            break
+    return texts
 
 
 def libraries_of(texts: list[str]) -> list[str]:
@@ -42,19 +53,34 @@ def imported(text: str) -> set[str]:
 
     `from scipy import special` gives `scipy` and `scipy.special`.
     """
+    return known(_parts(ast.parse(text), lambda node: isinstance(node, ast.FunctionDef) and _to_be_written(node)))
+
+
+def parts_at_import(tree: ast.AST) -> Iterator[ast.AST]:
+    """What of a source runs when it is imported: everything outside of functions."""
+    return _parts(tree, lambda node: isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)))
+
+
+def known(parts: Iterable[ast.AST]) -> set[str]:
+    """The library modules that these parts of a source import, of those worth loading beforehand."""
     found: set[str] = set()
-    waiting: list[ast.AST] = [ast.parse(text)]
-    while waiting:
-        node = waiting.pop()
+    for node in parts:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-        elif not (isinstance(node, ast.FunctionDef) and _to_be_written(node)):
-            waiting += ast.iter_child_nodes(node)
-            if isinstance(node, ast.Attribute):
-                found |= LATE.get(node.attr, set())
+        elif isinstance(node, ast.Attribute):
+            found |= LATE.get(node.attr, set())
     return {name for name in found if name.split(".")[0] in LIBRARIES}
+
+
+def _parts(tree: ast.AST, left_out: Callable[[ast.AST], bool]) -> Iterator[ast.AST]:
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        if not left_out(node):
+            yield node
+            waiting += ast.iter_child_nodes(node)
 
 
 def _to_be_written(function: ast.FunctionDef) -> bool:

@@ -17,7 +17,7 @@ import threading
 import time
 from pathlib import Path
 
-from .client import environment_of_server
+from .server import environment_of_server
 from .errors import SandboxError
 from .executor import Reply
 from .messages import LENGTH

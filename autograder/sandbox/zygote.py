@@ -1,7 +1,7 @@
 """The fork server: a process of its own that imports torch once, knows no answers, and forks one supervised child a check.
 
 Started as `python -I zygote.py`, with a control socket as file descriptor 3. It enters its namespaces before any import that could
-start a thread, loads the libraries, enters its jail, and then serves (see `supervisor`).
+start a thread, imports torch, is told on the socket what else to load, loads it, enters its jail, and then serves (see `supervisor`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 
 CONTROL = 3
+ORDER_BYTES = 1 << 17  # which probes and libraries: a few hundred names
 ROOT = Path(__file__).resolve().parent.parent.parent
 KEPT_VARIABLES = ("LANG", "TZ")
 GPT2 = "transformers.models.gpt2.modeling_gpt2"
@@ -33,14 +34,20 @@ def main() -> None:
     strict = options["level"] == "full" and sys.platform == "linux"
     layers = jail.enter_namespaces(options["empty_folder"]) if strict else []
     own_pid_namespace = jail.own_pid_namespace() if "pid-namespace" in layers else None
-    preload(options["probes"], options["libraries"])
+    import torch  # noqa: F401  whatever it is to serve will need that, and it takes longest
+
+    control = socket.socket(fileno=CONTROL)
+    order = control.recv(ORDER_BYTES)
+    if not order:
+        return  # nobody wants it any more
+    preload(**json.loads(order))
     plan, note = limits.Plan(layers, options["scratch"], base_bytes=address_space()), ""
     if strict:
         note = close_in(plan, options["empty_folder"])
     else:
         layers.append("rlimits")
     forget_the_course()
-    server = supervisor.Supervisor(socket.socket(fileno=CONTROL), plan, own_pid_namespace)
+    server = supervisor.Supervisor(control, plan, own_pid_namespace)
     if strict:
         plan.layers = server.layers_that_hold()
     ready = {"layers": plan.layers, "level": limits.level_of(plan.layers), "note": note, "python": sys.version.split()[0]}

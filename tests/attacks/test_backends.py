@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from autograder.sandbox import backends, client, open_sandbox
+from autograder.sandbox import backends, open_sandbox, server
 from autograder.sandbox.errors import SandboxError
 
 from . import target
@@ -131,7 +131,7 @@ from autograder.sandbox.client import Sandbox
 with Sandbox(["toy.word_agent"], "full", []) as sandbox:
     found = diagnosis.diagnose(sandbox, "toy.word_agent", "baseline_trace")
     time.sleep(1)
-    left = os.listdir(sandbox._folder + "/scratch")
+    left = os.listdir(sandbox._server.folder + "/scratch")
     lost = [tried.name for tried in found.attacks if not tried.held]
     print(json.dumps({"level": sandbox.level, "layers": sandbox.layers, "left": left, "lost": lost, "note": sandbox.note}))
 """
@@ -282,7 +282,7 @@ def test_a_reply_is_bounded_text_and_bytes(without_a_container):
 def test_the_environment_does_not_come_along(monkeypatch):
     monkeypatch.setenv("CLIMB_TOKEN", "secret")
     assert "CLIMB_TOKEN" not in backends._environment("bwrap") and "secret" not in " ".join(backends.docker_command("{}"))
-    assert set(backends._environment("bwrap")) <= {*client.environment_of_server(), "HOME", "TMPDIR"}
+    assert set(backends._environment("bwrap")) <= {*server.environment_of_server(), "HOME", "TMPDIR"}
 
 
 def alive(pid):

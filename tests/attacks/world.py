@@ -138,10 +138,10 @@ def fingerprint(root: Path) -> str:
 
 def processes_of(sandbox) -> set[int]:
     """The fork server and everything that was forked from it and still lives. A forked process keeps the command line."""
-    if not hasattr(sandbox, "_folder"):  # in a backend: all that descends from the program that was started
+    if not hasattr(sandbox, "_server"):  # in a backend: all that descends from the program that was started
         return descendants(sandbox._process.pid)
     found = set()
-    mark = sandbox._folder.encode()
+    mark = sandbox._server.folder.encode()
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
             try:

@@ -18,7 +18,8 @@ EOS, PAD = 5, 4
 
 
 SHIFT = "logits, tokens = logits[:, :-1], tokens[:, 1:]"
-PICKED = "return picked - logits.logsumexp(dim=-1)  # of a log-softmax of (B, L - 1, V) nothing is kept"
+PICKED = "return -surprise.view(tokens.shape)  # in fewer passes over the vocabulary than in two steps, forward and backward"
+LOGIT = "logits.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)"
 
 
 @check("token_log_probs", points=2, section="9.3")
@@ -58,24 +59,22 @@ class LogProbsOfTokens(Check):
         edit("dropped-token", "The log-probability of the last token is missing: there are length - 1 of them.",
              {SHIFT: "logits, tokens = logits[:, :-2], tokens[:, 1:-1]"}),
         edit("raw-logits-as-log-probs", "These are logits. A log-probability is the logit less the logsumexp of its row over the "
-             "vocabulary; exponentials of a row must sum to 1.", {PICKED: "return picked"}),
+             "vocabulary; exponentials of a row must sum to 1.", {PICKED: f"return {LOGIT}"}),
         edit("softmax-over-time", "You normalise over the wrong axis. The vocabulary is the last one.",
-             {"picked = logits.gather": "logits = logits.log_softmax(dim=1)\n    picked = logits.gather", PICKED: "return "
-             "picked"}),
+             {PICKED: f"logits = logits.log_softmax(dim=1)\n    return {LOGIT}"}),
         edit("mean-over-vocabulary", "From the logit you take the mean of its row. Take the logsumexp.",
-             {PICKED: "return picked - logits.mean(dim=-1)"}),
+             {PICKED: f"return {LOGIT} - logits.mean(dim=-1)"}),
         edit("log-of-softmax", "The log of a softmax is -inf, or cut off, where a probability is too small for a number: with "
              "logits of "
              "1000 nothing is left of the answer. Use log_softmax, or the logit less the logsumexp.",
              {PICKED: "return logits.softmax(dim=-1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1).add(1e-8).log()"}),
-        edit("probabilities", "These are probabilities. Asked for are their logs.", {PICKED: PICKED.replace(
-             "picked - logits.logsumexp(dim=-1)", "(picked - logits.logsumexp(dim=-1)).exp()")}),
+        edit("probabilities", "These are probabilities. Asked for are their logs.", {PICKED: "return (-surprise).exp().view(tokens.shape)"}),
         edit("flipped-sign", "These are cross entropies, minus the log-probabilities. Log-probabilities are 0 or less.",
-             {PICKED: "return logits.logsumexp(dim=-1) - picked"}),
+             {PICKED: "return surprise.view(tokens.shape)"}),
         edit("device-dtype", "The result is float32 where float64 came in. Keep the dtype of the logits.",
-             {PICKED: "return (picked - logits.logsumexp(dim=-1)).float()"}),
+             {PICKED: "return -surprise.float().view(tokens.shape)"}),
         edit("cut-graph", "No gradient flows from your log-probabilities to the logits.",
-             {PICKED: "return (picked - logits.logsumexp(dim=-1)).detach()"}),
+             {PICKED: "return -surprise.detach().view(tokens.shape)"}),
     ]  # fmt: skip
 
 

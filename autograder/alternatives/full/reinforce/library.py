@@ -1,6 +1,4 @@
-"""What libraries have ready: cross entropy, the engine's own scoring, torch's masked and grouped operations."""
-
-import torch.nn.functional as F
+"""What libraries have ready: logsumexp, the engine's own scoring, torch's masked and grouped operations."""
 
 from full.given.scoring import completion_log_probs as _scored
 from full.given.text import Rollout as _Rollout
@@ -9,7 +7,8 @@ from full.given.text import Rollout as _Rollout
 def token_log_probs(logits, tokens):
     given.require_tokens("tokens", tokens, least=2)
     given.require_logits(logits, tokens)
-    return -F.cross_entropy(logits[:, :-1].transpose(1, 2), tokens[:, 1:], reduction="none")
+    picked = logits[:, :-1].gather(-1, tokens[:, 1:].unsqueeze(-1)).squeeze(-1)
+    return picked - logits[:, :-1].logsumexp(dim=-1)
 
 
 def completion_mask(tokens, prompt_length, eos_token_id, pad_token_id):

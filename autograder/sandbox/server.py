@@ -1,0 +1,130 @@
+"""One fork server's process: its folder, its control socket, its last words. `client.Sandbox` speaks to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from .errors import SandboxError
+
+ZYGOTE = Path(__file__).with_name("zygote.py")
+START_SECONDS = 120.0  # importing torch from a cold disk can take most of a minute
+# What importing libraries may need. Nothing else of the environment (tokens, keys) reaches a process that forks learner code.
+PASSED_VARIABLES = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "XDG_CACHE_HOME",
+    "MPLCONFIGDIR",
+    "LD_LIBRARY_PATH",
+    "TZ",
+    "SYSTEMROOT",
+)
+
+
+class Server:
+    """A fork server that has begun to import torch: it may be started before anybody knows which lessons it will serve.
+
+    level: full or process.  Raises SandboxError for another.
+    """
+
+    def __init__(self, level: str = "full"):
+        if level not in ("full", "process"):
+            raise SandboxError(f"the sandbox levels are full and process, not {level!r}")
+        self.asked, self.taken, self.closed = level, False, False
+        self.folder = tempfile.mkdtemp(prefix="climb-")
+        try:
+            self._start()
+        except BaseException:  # Ctrl-C as well
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise
+
+    def _start(self) -> None:
+        os.chmod(self.folder, 0o711 if os.geteuid() == 0 else 0o700)  # a child of root, under another user, has to reach it
+        for name in ("empty", "scratch"):
+            os.makedirs(os.path.join(self.folder, name), exist_ok=True)
+        options = {"level": self.asked, "empty_folder": self.folder + "/empty", "scratch": self.folder + "/scratch"}
+        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.errors = tempfile.TemporaryFile()
+        self.process = subprocess.Popen(
+            [sys.executable, "-I", str(ZYGOTE), json.dumps(options)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self.errors,
+            env=environment_of_server(),
+            preexec_fn=lambda: _become(theirs.fileno()),
+            close_fds=False,
+            start_new_session=True,
+        )
+        theirs.close()
+
+    def serve(self, probes: list[str], libraries: list[str]) -> None:
+        """Tells it what to import besides torch. It answers when it is ready (`ready`)."""
+        self.taken = True
+        try:
+            self.control.send(json.dumps({"probes": probes, "libraries": libraries}).encode())
+        except OSError:
+            pass  # it has died: `ready` says so, with its last words
+
+    def ready(self) -> dict:
+        """What it is and can enforce. Raises SandboxError if it does not come up."""
+        self.control.settimeout(START_SECONDS)
+        try:
+            message = self.control.recv(1 << 16)
+        except TimeoutError:
+            raise SandboxError(f"the sandbox did not start within {START_SECONDS:g} s") from None
+        except ConnectionError:
+            message = b""
+        if not message:
+            raise SandboxError(f"the sandbox did not start: {self._last_words()}")
+        self.control.settimeout(None)
+        return json.loads(message)
+
+    def _last_words(self) -> str:
+        self.errors.seek(0)
+        lines = self.errors.read().decode("utf-8", "replace").strip().splitlines()
+        return lines[-1] if lines else f"exit code {self.process.poll()}"
+
+    def ended(self, seconds: float) -> bool:
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Ends it and what it started, and takes its folder away. Any number of times."""
+        if self.closed:
+            return
+        self.closed = True
+        self.control.close()  # the fork server ends when its control socket does, and its supervisors when theirs do
+        if not self.taken or not self.ended(5):  # one that nobody spoke to has no children to wait for
+            self.process.kill()
+            self.process.wait()
+        self.errors.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def environment_of_server() -> dict[str, str]:
+    """The whole environment of a process that will run learner code: what importing libraries needs, and one thread each."""
+    environment = {name: os.environ[name] for name in PASSED_VARIABLES if name in os.environ}
+    environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+    environment |= {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "TOKENIZERS_PARALLELISM": "false"}
+    # Large pages: forking is a third faster. One arena: each further one takes 64 MiB of the address space a check may have.
+    environment["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1"
+    return environment
+
+
+def _become(control: int) -> None:
+    """In the new process before exec: the control socket becomes descriptor 3, and nothing beyond the standard three stays open."""
+    os.dup2(control, 3)
+    os.set_inheritable(3, True)
+    os.closerange(4, 65536)
