@@ -148,9 +148,10 @@ def numbers():
     for rule, step in stops(curves["REINFORCE"]).items():
         curve = curves["REINFORCE"]
         told[f"stop, {rule}"] = f"{step} | {curve.kl[step]:.2f} | {curve.gold[step]:.2f} |"
+    here = ensembles(world)
     for name, both in over_seeds().items():
         cells = " | ".join(f"{mean:.2f} ± {error:.2f}" for mean, error in both)
-        told[f"ensemble {name}"] = f"| {name} | {ensembles(world)[name][0]:.2f} | {cells} |"
+        told[f"ensemble {name}"] = f"| {name} | {here[name][0]:.2f} | {cells} |"
     told["members"] = ", ".join(f"{worth:.2f}" for worth in world.weights[:, 0].tolist())
     rows = overoptimisation_bug.report(*overoptimisation_bug.answers(2000))
     told |= {f"bug, n = {row['n']}": f"| {row['n']} | {row['proxy']:.2f} | {row['gold']:.2f} | " for row in rows}
