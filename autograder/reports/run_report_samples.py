@@ -94,7 +94,7 @@ def token_texts(sample: dict[str, Any]) -> list[str]:
     tokens = [token if isinstance(token, str) else str(token) for token in _list(sample.get("tokens"))]
     if not tokens:
         return [word if n == 0 else " " + word for n, word in enumerate(sample["completion"].split(" "))]
-    if "".join(tokens).strip() == sample["completion"].strip():
+    if sample["completion"].strip() in ("".join(tokens).strip(), "".join(tokens[:-1]).strip()):  # the last one may be an EOS
         return tokens
     plain = tokens
     for mark, text in (("Ġ", " "), ("▁", " "), ("Ċ", "\n")):  # byte-level BPE, SentencePiece
