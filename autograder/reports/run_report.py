@@ -269,7 +269,8 @@ def tiles(run: Run) -> list[dict[str, Any]]:
     """The few figures that stand large at the top of a single run's report."""
     shown = []
     for name in TILES:
-        if run.final.get(name) is not None:
+        several = isinstance(run.final.get(name), dict) and "mean" not in run.final[name]  # of several methods: a table's matter
+        if run.final.get(name) is not None and not several:
             base = named(name)[0]
             before = run.final.get(f"{base}_before") if (name, base) != ("reward", "reward") else None
             was = cell_of(base, before).text if before is not None else ""

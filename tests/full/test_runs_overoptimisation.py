@@ -262,6 +262,7 @@ def test_a_report_shows_gold_and_proxy_and_takes_the_methods_as_one_run(whole):
     words = ("Gold and proxy", "sqrt(KL) to the reference", "best_of_n, gold", "ensemble, proxy", "Gold reward at its peak")
     for word in (*words, "gold_proxy.png"):
         assert word in page, word
+    assert "{" not in page[page.index("<main>") : page.index('id="gold"')]  # no figure of several methods as one number
     assert find_runs([str(whole[0] / "dpo")], None) == [whole[0] / "dpo"]  # one method's training, step by step
 
 
