@@ -186,7 +186,8 @@ class BestOfNKL(Check):
              {"return math.log(n) - (n - 1) / n": "return math.log2(n) - (n - 1) / n / math.log(2)"}),
         edit("distance-for-kl", "This is the square root, the distance d. The function returns the KL itself.",
              {"return math.log(n) - (n - 1) / n": "return (math.log(n) - (n - 1) / n) ** 0.5"}),
-        edit("sign-of-the-correction", "The correction makes the KL smaller than ln n.", {"- (n - 1) / n": "+ (n - 1) / n"}),
+        edit("sign-of-the-correction", "The correction makes the KL smaller than ln n.",
+             {"return math.log(n) - (n - 1) / n": "return math.log(n) + (n - 1) / n"}),
     ]  # fmt: skip
 
 
