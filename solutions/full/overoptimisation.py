@@ -64,7 +64,7 @@ def best_of_n_mean(
 
 
 def best_of_n_kl(n: int) -> float:
-    """KL(best-of-n||reference) in nats where no two answers have the same reward: ln n - (n - 1) / n (eq. 17.3).
+    """KL(best-of-n||reference) in nats where no two answers have the same reward: ln n - (n - 1) / n (eq. 17.2).
 
     Exact for continuous rewards, too high where there are ties or answers that come twice. Raises ValueError unless n >= 1.
     Source: Stiennon et al. 2020; for the bound Beirami et al. 2024 (Theoretical guarantees on the best-of-n alignment policy).
@@ -78,7 +78,7 @@ def best_of_n_kl(n: int) -> float:
 def best_of_n_distribution(
     reference: Float[Tensor, "outcomes"], reward: Float[Tensor, "outcomes"], n: int
 ) -> Float[Tensor, "outcomes"]:
-    """The exact distribution of the best of n independent draws from `reference` (eq. 17.2).
+    """The exact distribution of the best of n independent draws from `reference` (eq. 17.3).
 
         P_n(y) = reference(y) * sum_{k=0}^{n-1} F(y)^k B(y)^(n-1-k)
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+import time
 import tomllib
 from itertools import product
 from pathlib import Path
@@ -270,6 +271,12 @@ def test_proxy_rises_and_gold_falls_whatever_the_algorithm(curves):
         assert (curve.proxy[moved].diff() > 0).all(), name
         assert 0 < curve.best < len(curve.gold) - 1 and curve.gold[-1] < curve.gold.max() - 0.5, name
         assert 1.6 < curve.distance[curve.best] < 2.0, name
+
+
+def test_all_of_it_takes_less_than_a_second():
+    started = time.process_time()  # of this process alone, in one thread: other work on the machine does not count
+    gold_proxy.all_curves(gold_proxy.World(), overoptimisation)
+    assert time.process_time() - started < 1
 
 
 def test_the_reward_models_are_at_their_maximum(world):
