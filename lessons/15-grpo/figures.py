@@ -38,13 +38,14 @@ def tensor(numbers):
 
 def weight(p, group_size, scale):
     """w(p): the expected update is w(p) times the gradient of p. By listing the groups, with `group_advantages` itself."""
+    counts = range(1, group_size)  # of right answers; groups that are all alike add nothing
+    groups = tensor([[1.0] * right + [0.0] * (group_size - right) for right in counts])
+    worth = grpo.group_advantages(groups.flatten(), group_size, scale).view_as(groups)
     total = 0.0
-    for right in range(1, group_size):  # groups that are all alike add nothing
-        rewards = tensor([1.0] * right + [0.0] * (group_size - right))
-        worth = grpo.group_advantages(rewards, group_size, scale)
+    for right, of_right, of_wrong in zip(counts, worth[:, 0].tolist(), worth[:, -1].tolist()):
         chance = math.comb(group_size, right) * p**right * (1 - p) ** (group_size - right)
-        # mean of A over the right ones, weighted by how many there are, and the same for the wrong ones (eq. 15.6)
-        total += chance * (right / group_size * worth[0] / p - (group_size - right) / group_size * worth[-1] / (1 - p)).item()
+        share = right / group_size
+        total += chance * (share * of_right / p - (1 - share) * of_wrong / (1 - p))  # eq. 15.6
     return total
 
 
@@ -52,25 +53,31 @@ def no_signal(p, group_size):
     return p**group_size + (1 - p) ** group_size
 
 
-def objective(p, group_size, steps=400):
-    """The integral of w from 0 to p: what is climbed where the advantages are divided by the group's spread (midpoint rule)."""
-    width = p / steps
-    return sum(weight((k + 0.5) * width, group_size, "std") for k in range(steps)) * width
-
-
 def weights():
-    found = {f"w {p} G={size}": weight(p, size, "std") for size in (2, 4, 8) for p in (0.02, 0.1, 0.5, 0.9)}
-    found |= {f"limit {p}": 1 / math.sqrt(p * (1 - p)) for p in (0.02, 0.1, 0.5, 0.9)}
-    found |= {f"none G={size}": weight(0.3, size, "none") for size in (2, 4, 8)}
-    found |= {f"loo G={size}": weight(0.3, size, "loo") for size in (2, 4, 8)}
-    found |= {f"no signal {p}": no_signal(p, 8) for p in (0.02, 0.1, 0.5, 0.9, 0.98)}
-    return found
+    """Section 15.3's table and what is said of it, as the text has it."""
+    at = (0.02, 0.1, 0.5, 0.9)
+    rows = {f"$G = {size}$": [weight(p, size, "std") for p in at] for size in (2, 4, 8)}
+    rows[r"$G \to \infty$"] = [1 / math.sqrt(p * (1 - p)) for p in at]
+    told = {f"weights, {name}": f"| {name} | " + " | ".join(f"{value:.3f}" for value in row) for name, row in rows.items()}
+    apart = weight(0.02, 8, "std") / weight(0.5, 8, "std"), 0.5 / math.sqrt(0.02 * 0.98)
+    told["apart"] = "factor of {:.1f} between $p = 0.02$ and 0.5, not by {:.1f}".format(*apart)
+    told["at most"] = f"{math.sqrt(7):.3f} for a group of eight"
+    told["no scale"] = f"At $G = 8$ that is {weight(0.3, 8, 'none'):.3f} of the gradient"
+    silent = [no_signal(p, 8) for p in (0.5, 0.1, 0.02)]
+    told["no signal"] = "{:.3f} for $p = 0.5$, {:.3f} for $p = 0.1$ or 0.9, and {:.3f} for 0.02 or 0.98".format(*silent)
+    return told
 
 
-def example():
-    """Section 15.2's group: one right answer of four."""
+def examples():
+    """The groups of sections 15.2 and 15.3."""
     rewards = tensor([1.0, 0.0, 0.0, 0.0])
-    return {scale: grpo.group_advantages(rewards, 4, scale).tolist()[:2] for scale in ("none", "loo", "std")}
+    none, loo, std = (grpo.group_advantages(rewards, 4, scale).tolist() for scale in ("none", "loo", "std"))
+    all_right = grpo.group_advantages(1 - 0.05 * tensor([0.1, 0.2, 0.3, 0.4]), 4).tolist()
+    return {
+        "none and loo": f"{none[0]:.3f} and {none[1]:.3f}; leave-one-out, {loo[0]:.3f} and {loo[1]:.3f}",
+        "std": f"{std[0]:.3f} and {std[1]:.3f}",
+        "all right": "they become " + ", ".join(f"{worth:.3f}" for worth in all_right),
+    }
 
 
 def draw_weights():
@@ -313,26 +320,43 @@ def stored():
     return json.loads(STORE.read_text(encoding="utf-8"))
 
 
+def kl_by_hand():
+    """The two gradients of section 15.7's example, by the logits."""
+    policy, reference = on_one_token()
+    away = (policy / reference).log()
+    kl = (policy @ away).item()
+    told = {"KL": f"Both divergences are {kl:.3f} nats", "other KL": f"{(reference @ -away).item():.3f} nats"}
+    told["gradient"] = "= " + ", ".join(f"{slope:.3f}" for slope in (policy * (away - kl)).tolist())
+    told["other gradient"] = "= " + ", ".join(f"{slope + 0.0:.3f}" for slope in (policy - reference).tolist())
+    return told
+
+
 def numbers():
-    """Every number of the text, by what it is."""
-    told = {name: f"{value:.3f}" for name, value in weights().items()}
-    told |= {f"example {name}": ", ".join(f"{value:.3f}" for value in values) for name, values in example().items()}
-    told |= {f"climbed to {p} G={size}": f"{objective(p, size):.3f}" for size in (8,) for p in (0.1, 0.5, 1.0)}
+    """Every number of the text, as the text has it, by what it is."""
+    told = weights() | examples() | kl_by_hand()
     for mean in ("sequence", "constant"):
-        points = length_steps(mean)
-        told[f"{mean}, at the start"] = f"{points[0][0]:.2f}: {points[0][1]:.2f}, {points[0][2]:.2f}"
-        told[f"{mean}, at the end"] = f"{points[-1][0]:.2f}: {points[-1][1]:.2f}, {points[-1][2]:.2f}"
-    for length in (1, 3):
-        for name, values in places(length).items():
-            told |= {f"{length} tokens, {name}, {what}": f"{value:.3f}" for what, value in values.items()}
+        (first, *_, last) = length_steps(mean)
+        told[f"lengths, {mean}"] = f"| {mean} | {last[1]:.2f} | {last[2]:.2f} |"
+    told["lengths, at the start"] = f"equally long: {first[1]:.2f} tokens on average"
+    for name, found in places(3).items():
+        cosines = [found[f"cosine with {which}"] for which in ("KL(pi||ref)", "KL(ref||pi)")]
+        if name != "k1 in the loss":
+            told[f"cosines, {name}"] = f"| $k_{name[1]}${name[2:]} | {cosines[0]:.3f} | {cosines[1]:.3f} |"
     kept = stored()
-    told |= {f"ends at, {name}": f"{points[-1][1]:.1e}" for name, points in kept["ways"].items()}
-    for name in ("mended", "planted"):
-        run = kept[f"bug, {name}"]
-        for at in (1, 10, 60):
-            told |= {f"bug, {name}, {what} {at}": f"{value:.3f}" for what, value in
-                     zip(("reward", "no signal", "expected", "solved", "least"), run["rows"][at - 1])}  # fmt: skip
-        told[f"bug, {name}, skills"] = ", ".join(f"{p:.3f}" for p in run["skills"])
+    ends = {name: points[-1][1] for name, points in kept["ways"].items()}
+    loo, none, std, k2, k3, k1, both = ends.values()
+    told["ways, reward"] = f"{loo:.1e} for leave-one-out, {none:.1e} without a scale and {std:.1e} with the spread"
+    told["ways, k2"] = f"ends at a distance of {k2:.2f}"
+    told["ways, k3"] = f"With $k_3$ it is {k3:.2f}, and {both:.2f} with the spread"
+    told["ways, k1"] = f"With $k_1$ it is {k1:.2f}"
+    planted_run, mended_run = kept["bug, planted"], kept["bug, mended"]
+    told["bug, reward"] = f"is {planted_run['rows'][-1][0]:.3f} of 2.5 points"
+    told["bug, mended"] = f"Mended, it is {mended_run['rows'][-1][0]:.3f}"
+    skills = dict(zip(grpo_bug.questions(), planted_run["skills"]))
+    lost = f"0 + 3 is solved with probability {skills[0, 3]:.3f}, 0 + 0 with {skills[0, 0]:.3f} and 3 + 0 with {skills[3, 0]:.3f}"
+    told["bug, lost"] = lost
+    told["bug, least"] = f"every sum is solved with probability {min(mended_run['skills']):.2f} or more"
+    told["bug, no signal"] = f"the file reports {max(row[1] for row in planted_run['rows']):.3f} throughout"
     return told
 
 

@@ -11,3 +11,10 @@ def advantages_of(rewards, group_size):
         away = own - own.mean()
         advantages[first : first + group_size] = away / away.square().mean().sqrt()
     return advantages, silent * group_size / len(rewards)
+
+
+_given = train_sums
+
+
+def train_sums(*arguments, **settings):
+    return _given(*arguments, **settings)

@@ -10,3 +10,10 @@ def advantages_of(rewards, group_size):
     spread = groups.std(dim=0, correction=0, keepdim=True)
     advantages = (groups - groups.mean(dim=0, keepdim=True)) / torch.where(spread > 0, spread, 1.0)
     return advantages.flatten(), float((spread == 0).double().mean())
+
+
+_given = train_sums
+
+
+def train_sums(*arguments, **settings):
+    return _given(*arguments, **settings)
