@@ -603,7 +603,8 @@ class EnsembleRefuses(Refuses):
     def cases(self, rng):
         good = {"scores": np.array([[1.0, 2.0], [3.0, -2.0]]), "how": "mean_minus_std", "k": 1.0}
         for argument, bad in (("how", "median"), ("k", -0.5), ("scores", np.array([[1.0, 2.0]])), ("k", float("nan"))):
-            yield {"function": "ensemble_reward", "good": good, "argument": argument, "bad": bad}
+            how = "min" if argument == "scores" else good["how"]  # the standard deviation of one number is a warning of its own
+            yield {"function": "ensemble_reward", "good": {**good, "how": how}, "argument": argument, "bad": bad}
 
     mistakes = [
         edit("any-word", "A word that names no rule went through, as if it were one.",
