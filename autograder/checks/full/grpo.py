@@ -181,7 +181,8 @@ class GroupAdvantages(Check):
         edit("rounding-blown-up", "The mean of three times 0.1 is not 0.1 to the last digit. You divide that rounding by "
              "itself, and a "
              "group whose rewards are all equal gets advantages of size 1. Ask whether the rewards are equal, not their spread.",
-             {OVER: "advantages = advantages / torch.where(spread == 0, 1.0, spread)", ALIKE: "return advantages.flatten()"}),
+             {SPREAD: "spread = (advantages**2).mean(dim=1, keepdim=True).sqrt()",
+              OVER: "advantages = advantages / torch.where(spread == 0, 1.0, spread)", ALIKE: "return advantages.flatten()"}),
         edit("other-divisor", "The standard deviation has the divisor group_size - 1. Many libraries mean that one; here it is "
              "group_size, so that the squares of a group's advantages have the mean 1.",
              {"correction=0": "correction=1"}),
@@ -361,7 +362,7 @@ class ClippedByGroups(Loss):
              {GAIN: "edge = ratio.log().clamp(-clip, clip_high or clip).exp()\n    gain = torch.minimum(ratio * worth, edge * "
                     "worth)"}),
         edit("clip-high-ignored", "`clip_high` is overlooked: above 1 the ratio is followed as far as it says.",
-             {"1 + (clip_high or clip)": "1 + clip"}),
+             {"ratio.clamp(1 - clip, 1 + (clip_high or clip))": "ratio.clamp(1 - clip, 1 + clip)"}),
         edit("ratio-of-itself", "The old log-probabilities carry a gradient, so that the ratio's cancels. They are constants.",
              {"log_probs - old_log_probs.detach()": "log_probs - (old_log_probs + log_probs - log_probs.detach())"}),
         edit("old-not-detached", "A gradient reaches `old_log_probs`: the policy that wrote is a constant.",
@@ -399,7 +400,7 @@ class ClippedByGroups(Loss):
              "others.",
              {SEQUENCE: "return -(gain.sum(dim=1) / lengths).sum() / mask.any(dim=1).sum()"}),
         edit("divided-by-no-tokens", "A completion without a real token is divided by its length, 0: NaN.",
-             {".clamp(min=1)": ""}),
+             {LENGTHS: LENGTHS.replace(".clamp(min=1)", "")}),
     ]  # fmt: skip
 
 
@@ -510,8 +511,8 @@ class Figures(Check):
         edit("above-zero-is-right", "A completion is right if its reward is 1. You count every reward above 0.",
              {"rewards == 1": "rewards > 0"}),
         edit("lengths-exchanged", "The lengths of right and wrong completions are exchanged.",
-             {"(lengths * right).sum() / right.sum()": "(lengths * ~right).sum() / (~right).sum()",
-              "(lengths * ~right).sum() / (~right).sum()": "(lengths * right).sum() / right.sum()"}),
+             {'"length_right": (lengths * right).sum() / right.sum().clamp(min=1),\n        "length_wrong":':
+              '"length_wrong": (lengths * right).sum() / right.sum().clamp(min=1),\n        "length_right":'}),
         edit("mean-over-all", "You add up the lengths of right completions and divide by the number of all.",
              {"right.sum().clamp(min=1),\n        \"length_wrong\"": "len(right),\n        \"length_wrong\""}),
         edit("nan-for-none", "Where no completion is right (or none wrong) the mean length is 0 by convention, not NaN.",
@@ -598,6 +599,10 @@ class TheLoop(Check):
     tolerance = 1e-7  # up to six steps of a float64 GPT-2 of one layer, each from where the last one ended
     seconds = 20.0
 
+    def judge(self, got, expected, **case):
+        noisy = expected.get("scored with dropout")  # of a known mistake: what comes of it is random, but not that it is so
+        return None if noisy and got.get("scored with dropout") else super().judge(got, expected, **case)
+
     def cases(self, rng):
         settings = (
             {"group_size": 2},
@@ -622,8 +627,6 @@ class TheLoop(Check):
         edit("old-is-new", "The old log-probabilities are taken anew at every update: the ratio is always 1, and nothing is ever "
              "clipped. They are those of the policy that wrote.", {"if update == 0:": "if True:"}),
         edit("one-update", "A rollout is stepped on once, whatever `updates` says.", {UPDATES: "for update in range(1):"}),
-        edit("attached-reward", "The old log-probabilities carry a gradient; they are numbers.",
-             {"old_log_probs = log_probs.detach()": "old_log_probs = log_probs"}),
         edit("dropout-on", "Dropout is on while tokens are scored: who is scored is not who wrote.",
              {"GPT2Policy(loop.policy).eval()": "GPT2Policy(loop.policy)",
               "GPT2Policy(loop.reference).eval()": "GPT2Policy(loop.reference)"}),
