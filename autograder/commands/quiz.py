@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 def quiz(
     file: Optional[Path] = typer.Option(
-        None, "--file", metavar="QUIZ", help="A quiz of your own; left out: lesson 16's. lessons/16-forecast/quizzes/format.md"
+        None, "--file", metavar="QUIZ", help="A quiz of your own, as lessons/16-forecast/quizzes/format.md says; else ours."
     ),
     out: Optional[Path] = typer.Option(
         None, "--out", metavar="FILE", help="Where the forecasts go; left out: quiz-answers.json. The plot lies beside it."

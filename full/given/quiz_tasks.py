@@ -140,7 +140,7 @@ def task_of(asked: Asked, kind: Kind, by: str, seed: int, name: str) -> dict[str
         "question": f"{many}: {kind.question}",
         "answer": answer,
         "truth": {"by": by, "how": how, "seed": seed, "draws": DRAWS, "yes": yes},
-        "wrote": texts[shown] or "(nothing)",
+        "wrote": texts[shown].strip() or "(nothing)",
         "explanation": " ".join(part for part in (told, asked.remark(kind.name)) if part),
     }
 
