@@ -14,7 +14,7 @@ from .sums import SumWorld
 
 POSITIONS = 32
 "Tokens of a sum with its working at most; the longest demonstrations have half as many."
-SIGNS = ("+", "-", "=")
+SIGNS = ("+", "-", "=", "(", ")")
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class SumRecipe:
     layers: int = 2
     heads: int = 4
     batch: int = 128
-    textbook: int = 800
+    textbook: int = 450
     "Steps on the textbook, before those on what pupils wrote; each has its own rise and fall of the learning rate."
     textbook_peak: float = 5e-3
-    pupils: int = 700
+    pupils: int = 600
     pupils_peak: float = 3e-3
     warm_up: int = 50
 

@@ -11,11 +11,11 @@ Every sum belongs to one split, in either order of its numbers: who has learned 
 8,100 additions of numbers from 10 to 99, and 4,005 subtractions with something left.
 
 The built-in model has learned from a textbook, which shows the working of every sum, and then from pupils, who seldom do. A share
-of WORKED shows it, tens and ones apart and then the sum of the two (" 30 + 12 = 42"; of 83 - 27, " 60 - 4 = 56"),
-and rarely slips. The others write the answer straight down, and mostly slip. A slip in a plain answer is one of these, whichever
-can be made, with equal chances: `carry`, a carry or a borrowed ten that is forgotten; `one` and `ten`, a number that is off by so
-much, up or down. With the working shown it is `tens` or `ones`, a part that is off (by ten, by one) and summed up as it stands, or
-`total`, the last number off by one or by ten.
+of WORKED shows it, tens and ones apart and then the sum of the two (" (30 + 12) = 42"; of 83 - 27, " (60 - 4) = 56"), and rarely
+slips. The others write the answer straight down, and mostly slip. A slip in a plain answer is one of these, whichever can be made,
+with equal chances: `carry`, a carry or a borrowed ten that is forgotten; `one`, `ten` and `both`, a number that is off by 1, by 10,
+by 1 and 10. With the working shown it is `tens` or `ones`, a part that is off (by 10, by 1) and summed up as it stands, or `total`,
+the last number off by 1 or by 10. All go up as often as down.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ LEAST, MOST = 10, 99
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 SPLIT_SEED = 1501
 "Of the order in which sums are dealt out to the splits: another one would put sums that a built-in model knows among the test's."
-WORKED = 0.2
+WORKED = 0.15
 "P(a pupil shows the working)."
-PLAIN_RIGHT, WORKED_RIGHT = 0.15, 0.85
+PLAIN_RIGHT, WORKED_RIGHT = 0.1, 0.85
 "P(no slip) of an answer straight down, and of one with the working."
 PROMPT = re.compile(r"\s*(\d+) ([+-]) (\d+) =\s*")
 
@@ -95,8 +95,8 @@ class Demonstration:
 
 
 def working(tens: int, ones: int, total: int) -> str:
-    """A completion with its working: " 30 + 12 = 42", or " 60 - 4 = 56"."""
-    return f" {tens} {'+' if ones >= 0 else '-'} {abs(ones)} = {total}"
+    """A completion with its working: " (30 + 12) = 42", or " (60 - 4) = 56"."""
+    return f" ({tens} {'+' if ones >= 0 else '-'} {abs(ones)}) = {total}"
 
 
 def shows_working(completion: str) -> bool:
@@ -162,7 +162,7 @@ def demonstration(one: Sum, rng: np.random.Generator) -> Demonstration:
     """What a pupil writes for this sum."""
     worked = bool(rng.random() < WORKED)
     right = rng.random() < (WORKED_RIGHT if worked else PLAIN_RIGHT)
-    way = int(rng.choice([-1, 1]))
+    way, other = (int(by) for by in rng.choice([-1, 1], size=2))
     tens, ones = one.parts
     total, slip = one.answer, None
     if not right and worked:
@@ -173,10 +173,10 @@ def demonstration(one: Sum, rng: np.random.Generator) -> Demonstration:
             ones += way
         total = tens + ones
         if slip == "total":
-            total = _off(total, way * int(rng.choice([1, 10])))
+            total = _off(total, way * (1 if other < 0 else 10))
     elif not right:
-        slip = str(rng.choice(["carry", "one", "ten"] if one.carries else ["one", "ten"]))
-        total = one.forgotten if slip == "carry" else _off(total, way * {"one": 1, "ten": 10}[slip])
+        slip = str(rng.choice(["one", "ten", "both", *(["carry"] if one.carries else [])]))
+        total = one.forgotten if slip == "carry" else _off(total, {"one": way, "ten": 10 * way, "both": 10 * way + other}[slip])
     return Demonstration(one, working(tens, ones, total) if worked else f" {total}", worked, slip)
 
 

@@ -29,7 +29,7 @@ TITLE = "GRPO on a language model, with answers that can be checked as the rewar
 ONE_THREAD = False
 INSTRUCTION = "Think step by step. End with #### and the answer as a number."
 PRESETS: dict[str, dict[str, Any]] = {
-    "laptop": {"steps": 150, "learning_rate": 1e-3, "warmup_steps": 5},
+    "laptop": {"steps": 100, "learning_rate": 3e-4, "warmup_steps": 5},
     "gsm8k": {
         "model": "Qwen/Qwen2.5-0.5B-Instruct",
         "data": "openai/gsm8k:main",
@@ -71,7 +71,8 @@ class Config(Stepping, Placed, GRPOConfig):
     rows: int = setting(0, "How many rows of the training data are used, 0: all.")
     test_rows: int = setting(1000, "Questions that are measured on before and after training.")
     max_prompt: int = setting(128, "Tokens of a question at most; longer ones are left out, and counted.")
-    batch_size: int = setting(128, "Completions in a step, of all processes together; a multiple of group_size.")
+    new_tokens: int = setting(14, "Length of a completion, at most.")
+    batch_size: int = setting(256, "Completions in a step, of all processes together; a multiple of group_size.")
     epochs: int = setting(4, "How often the training data are gone through, at most.")
     eval_every: int = setting(10, "Steps between two looks at the accuracy on test questions, 0: only before and after.")
     eval_rows: int = setting(500, "How many of the test questions are asked then.")
