@@ -349,6 +349,8 @@ def numbers():
     told["ways, k2"] = f"ends at a distance of {k2:.2f}"
     told["ways, k3"] = f"With $k_3$ it is {k3:.2f}, and {both:.2f} with the spread"
     told["ways, k1"] = f"With $k_1$ it is {k1:.2f}"
+    task = Task(Config())
+    told["ways, the best"] = f"a probability of {task.optimum[task.score.argmax()].exp().item():.2f}"
     planted_run, mended_run = kept["bug, planted"], kept["bug, mended"]
     told["bug, reward"] = f"is {planted_run['rows'][-1][0]:.3f} of 2.5 points"
     told["bug, mended"] = f"Mended, it is {mended_run['rows'][-1][0]:.3f}"
