@@ -25,7 +25,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "RLOO (lesson 9)": {"rloo": True},
 }
 "What is compared; everything else is the preset's, but fewer steps."
-BUDGET = {"steps": 60, "test_rows": 1000, "tries": 0, "eval_every": 0, "samples": 0}
+BUDGET = {"steps": 30, "test_rows": 600, "tries": 0, "eval_every": 0, "samples": 0, "save_every": 0}
+EARLY = (6, 10)
+"Steps, the first and the last, over which the length of completions is averaged: it tells how soon the working is shown."
 CURVES = ("test_accuracy", "test_accuracy_low", "test_accuracy_high", "reward", "kl", "completion_length", "no_signal", "entropy")
 
 
@@ -75,7 +77,7 @@ def rloo(loop: Any, config: Any) -> None:
 
 
 def compared(folder: Path, seeds: tuple[int, ...] = (0, 1)) -> dict[str, list[dict[str, Any]]]:
-    """The summaries of a run for every option and seed; one that is there already is not run again."""
+    """What came of a run for every option and seed; one that is there already is not run again."""
     import torch
 
     from full.given.runs import grpo as module
@@ -95,8 +97,10 @@ def compared(folder: Path, seeds: tuple[int, ...] = (0, 1)) -> dict[str, list[di
                 lessons = SimpleNamespace(train=train, exact_match_reward=lesson.exact_match_reward)
                 module.run(config, lessons, place, lambda what, done, total: None)
             summary = json.loads((place.path / "summary.json").read_text(encoding="utf-8"))
-            found.setdefault(name, []).append(rounded(summary))
-            print(f"{name}, seed {seed}: {stated(summary['accuracy_after'])}, {summary['completion_length']['mean']:.1f} tokens")
+            early = [row["completion_length"] for row in place.metrics() if EARLY[0] <= row["step"] <= EARLY[1]]
+            kept = {figure: summary[figure] for figure in ("accuracy_before", "accuracy_after", "worked", "kl", "seconds")}
+            found.setdefault(name, []).append(rounded(kept | {"early_length": sum(early) / len(early)}))
+            print(f"{name}, seed {seed}: {stated(summary['accuracy_after'])}", flush=True)
     return found
 
 
@@ -117,17 +121,17 @@ def run_numbers(runs: list[dict[str, Any]]) -> dict[str, str]:
 
 
 def option_numbers(found: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
-    """The lines of the table of options: means over the seeds."""
-    numbers = {}
-    for name, summaries in found.items():
-        accuracy = " and ".join(f"{one['accuracy_after']['mean']:.2f}" for one in summaries)
-        mean = {
-            figure: sum(one[figure]["mean"] for one in summaries) / len(summaries)
-            for figure in ("worked", "completion_length", "kl")
-        }
-        cells = [accuracy, f"{mean['worked']:.2f}", f"{mean['completion_length']:.1f}", f"{mean['kl']:.1f}"]
-        numbers[f"option, {name}"] = f"| {name} | " + " | ".join(cells) + " |"
-    return numbers
+    """The lines of the table of options, seed by seed."""
+
+    def each(runs: list[dict[str, Any]], figure: str, digits: int) -> str:
+        values = [run[figure]["mean"] if isinstance(run[figure], dict) else run[figure] for run in runs]
+        return ", ".join(f"{value:.{digits}f}" for value in values)
+
+    columns = (("accuracy_after", 2), ("worked", 2), ("early_length", 1), ("kl", 1))
+    return {
+        f"option, {name}": f"| {name} | " + " | ".join(each(runs, *column) for column in columns) + " |"
+        for name, runs in found.items()
+    }
 
 
 def draw_run(runs: list[dict[str, Any]]) -> None:

@@ -29,7 +29,7 @@ TITLE = "GRPO on a language model, with answers that can be checked as the rewar
 ONE_THREAD = False
 INSTRUCTION = "Think step by step. End with #### and the answer as a number."
 PRESETS: dict[str, dict[str, Any]] = {
-    "laptop": {"steps": 100, "learning_rate": 3e-4, "warmup_steps": 5},
+    "laptop": {"steps": 120, "learning_rate": 5e-4, "warmup_steps": 5},
     "gsm8k": {
         "model": "Qwen/Qwen2.5-0.5B-Instruct",
         "data": "openai/gsm8k:main",
