@@ -169,7 +169,8 @@ def train(loop: Loop, config: GRPOConfig) -> None:
        that sampled: of the reference over the whole vocabulary and without gradient (none where `loop.reference` is None); of
        the policy within `rollout.support`. Those of the first update, as numbers, are the old ones;
     4. advantage, once a rollout: `group_advantages`, of the rewards or, with kl_place "reward" and a price, of lesson 10's
-       `kl_shaped_reward` under the old policy. A group is never divided among processes: nothing is gathered;
+       `kl_shaped_reward` under the old policy. A group is never divided among processes: nothing is gathered (and with mean
+       "token" the tokens counted are those of a process);
     5. `config.updates` times: the policy's log-probabilities anew, `grpo_loss` (max_tokens is config.new_tokens; the KL is in it
        with kl_place "loss" alone) and `loop.update`;
     6. log, once a rollout: reward (the mean of step 2's), loss (the last update's), `grpo_metrics` (of step 2's rewards and the
