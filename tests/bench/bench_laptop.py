@@ -5,7 +5,9 @@
     python tests/bench/bench_laptop.py --out lessons/14-ppo/measured_runs.json
 
 --out FILE takes the figures up: {way: {seed: figures}}, where figures are those of the run's summary.json that are named in KEPT,
-numbers or {"mean", "low", "high"}; what FILE holds of other ways and seeds stays. Each run is a process of its own.
+numbers or {"mean", "low", "high"}; what FILE holds of other ways and seeds stays. Of PPO's runs there is "curve" besides, a row a
+step with what is named in CURVE, and of the first seed "samples", the same prompts' answers before and after. Each run is a process
+of its own.
 """
 
 from __future__ import annotations
@@ -53,6 +55,8 @@ KEPT += (
     "kl",
 )
 KEPT += ("length", "ended", "repetition", "steps", "seconds", "peak_memory_mb")
+CURVE = ("step", "reward", "reward_completeness", "reward_relevance", "reward_factuality", "reward_summary")
+CURVE += ("kl", "completion_length", "explained_variance")
 SHOWN = ("accuracy", "log_loss", "rougeL", "completeness", "relevance", "factuality", "gold_reward", "length", "kl")
 
 
@@ -68,7 +72,19 @@ def one(way: str, seed: int, fields: dict[str, Any], send: Any) -> None:
             setattr(lessons, function, getattr(importlib.import_module("solutions." + lesson), function))
     with tempfile.TemporaryDirectory() as folder:
         config = module.Config(**(module.PRESETS[preset] | more | fields | {"seed": seed}))
-        send.send(module.run(config, lessons, RunFolder(Path(folder)), lambda *what: None))
+        summary = module.run(config, lessons, RunFolder(Path(folder)), lambda *what: None)
+        send.send(summary | (written(Path(folder), seed) if name == "ppo" else {}))
+
+
+def written(folder: Path, seed: int) -> dict[str, Any]:
+    """What a run's folder has beside its summary: {"curve": rows} and, of the first seed, {"samples": rows}."""
+    metrics, samples = ([json.loads(line) for line in (folder / f"{name}.jsonl").open()] for name in ("metrics", "samples"))
+    kept = [{name: round(row[name], 4) for name in CURVE if name in row} for row in metrics]
+    if seed:
+        return {"curve": kept}
+    left_out = ("tokens", "log_ratio", "ids")
+    told = [{k: v for k, v in row.items() if k not in left_out} for row in samples if row["stage"] != "during"]
+    return {"curve": kept, "samples": told}
 
 
 def summary_of(way: str, seed: int, fields: dict[str, Any]) -> dict[str, Any]:
@@ -79,7 +95,7 @@ def summary_of(way: str, seed: int, fields: dict[str, Any]) -> dict[str, Any]:
     send.close()
     summary = receive.recv()
     process.join()
-    wanted = {name for kept in KEPT for name in (kept, f"{kept}_before")} | {"reward_before"}
+    wanted = {name for kept in KEPT for name in (kept, f"{kept}_before")} | {"reward_before", "curve", "samples"}
     return {name: value for name, value in summary.items() if name in wanted}
 
 

@@ -30,6 +30,7 @@ def shop(tmp_path_factory):
     found |= {"batch_size": 8, "minibatch_size": 4, "ppo_epochs": 2, "steps": 6, "new_tokens": 6, "test_rows": 6, "save_every": 2}
     found |= {"learning_rate": 1e-2, "samples": 2, "sample_every": 3, "eval_batch": 4, "device": "cpu", "top_k": 8}
     t5 = found | {"model": tiny_models.t5(folder / "t5"), "data": tiny_models.answers(folder / "answers.jsonl", 70)}
+    t5 |= {"relative": True}
     gpt2 = found | {
         "model": tiny_models.policy(folder / "gpt2"),
         "data": tiny_models.texts(folder / "texts.jsonl"),
@@ -192,6 +193,24 @@ def test_a_loss_that_is_no_number_stops_the_run_and_leaves_a_checkpoint(tmp_path
         run("ppo", tmp_path, shop["t5"] | {"learning_rate": 1e30, "clip_norm": 0.0})
     moment, _ = checkpoint.load(tmp_path / "checkpoint")
     assert [row["step"] for row in RunFolder(tmp_path).metrics()] == list(range(1, moment.step + 1)) or moment.step == 0
+
+
+def test_rates_that_are_relative_are_in_units_of_each_tensors_size(shop):
+    from full.given import models
+    from solutions.full import ppo as lesson
+
+    one, other = (models.load_policy(shop["t5"]["model"], kinds=("encoder-decoder",))[0] for _ in range(2))
+    policy, value = lesson.T5Policy(one), lesson.T5Value(other)
+    config = ppo.Config(relative=True, value_rate=3.0)
+    groups = ppo.parameter_groups(policy, value, config)
+    scales = {id(p): group["scale"] for group in groups for p in group["params"]}
+    assert len(scales) == sum(len(group["params"]) for group in groups)  # each tensor once
+    for part, rate in ((policy, 1.0), (value.trunk, 3.0)):
+        for p in part.parameters():
+            assert scales[id(p)] == pytest.approx(rate * float(p.detach().pow(2).mean().sqrt()))
+    assert scales[id(value.head.weight)] == pytest.approx(3.0 * value.head.in_features**-0.5)  # all 0 at first
+    plain = ppo.parameter_groups(policy, lesson.Value(policy), ppo.Config(value_rate=3.0))
+    assert [(len(group["params"]), group["scale"]) for group in plain] == [(len(list(policy.parameters())), 1.0), (2, 3.0)]
 
 
 @pytest.mark.slow

@@ -129,6 +129,7 @@ class Config(Stepping, Placed, Examples, PPOConfig, Models):
     epochs: int = setting(1, "How often the prompts are gone through, at most.")
     learning_rate: float = setting(1.5e-4, "AdamW's learning rate, of the policy.")
     value_rate: float = setting(1.0, "The value model's learning rate, in units of the policy's.")
+    relative: bool = setting(False, "Whether each tensor's rate is in units of its size at the start: a T5's differ thirtyfold.")
     prompt_tokens: int = setting(0, "Prompts are the first so many tokens of the texts; 0: they are the whole texts.")
     max_source: int = setting(256, "Tokens of a prompt at most; what is longer is cut, and counted.")
     validation_rows: int = setting(1, "Rows of the validation split; PPO chooses nothing by them.")
@@ -151,8 +152,7 @@ def run(config: Config, lessons: SimpleNamespace, folder: Any, progress: common.
     accelerator = bench.accelerator
     order = Order(len(bench.training), config.batch_size, config.epochs, config.steps, config.seed, config.data)
     fused = {"fused": True} if accelerator.device.type in ("cpu", "cuda") else {}
-    value_only = [p for p in bench.value.parameters() if all(p is not other for other in bench.policy.parameters())]
-    groups = [{"params": list(bench.policy.parameters())}, {"params": value_only, "scale": config.value_rate}]
+    groups = parameter_groups(bench.policy, bench.value, config)
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay, **fused)
     if state is not None:
         optimizer.load_state_dict(state)
@@ -205,6 +205,21 @@ def run(config: Config, lessons: SimpleNamespace, folder: Any, progress: common.
         pictures.save_curves(folder.metrics(), folder.path / "curves.png", f"{config.model}, {loop.moment.step} steps")
         folder.write_summary(summary)
     return summary
+
+
+def parameter_groups(policy: torch.nn.Module, value: torch.nn.Module, config: Config) -> list[dict[str, Any]]:
+    """What the optimizer is told: the policy's tensors, and those of the value model alone, each with its share of the rate."""
+    parts = [(list(policy.parameters()), 1.0)]
+    parts += [([p for p in value.parameters() if all(p is not other for other in parts[0][0])], config.value_rate)]
+    if not config.relative:
+        return [{"params": tensors, "scale": rate} for tensors, rate in parts]
+    return [{"params": [p], "scale": rate * size(p)} for tensors, rate in parts for p in tensors]
+
+
+def size(tensor: torch.Tensor) -> float:
+    """The root mean square of a tensor's values; of one that is all 0, what a layer of its width would begin with."""
+    found = float(tensor.detach().square().mean().sqrt())
+    return found or tensor.shape[-1] ** -0.5
 
 
 def laid_out(
