@@ -1,6 +1,6 @@
 """Draws the pictures of lesson 14 beside this file and prints every number that its text quotes.
 
-    python lessons/14-ppo/figures.py             from measured.json: seconds
+    python lessons/14-ppo/figures.py             from measured.json and measured_runs.json: seconds
     python lessons/14-ppo/figures.py --measure   trains everything again and writes measured.json: some minutes on two cores;
                                                  names behind it ("gpt2, own" "bug, mended") train these alone
 """
@@ -450,6 +450,9 @@ def main():
     draw_distance(found)
     draw_density(found)
     draw_bug(found)
+    import figures_runs  # beside this file
+
+    figures_runs.main()
 
 
 if __name__ == "__main__":

@@ -409,6 +409,11 @@ def test_the_numbers_of_the_text(figures):
     assert not missing(numbers | figures.film_numbers(figures.Film()) | figures.measured_numbers(figures.stored()))
 
 
+def test_the_numbers_of_the_runs():
+    runs = load("figures_runs_14", LESSON / "figures_runs.py")
+    assert not missing(runs.numbers(runs.stored()))
+
+
 def test_what_the_text_says_without_numbers_holds(figures):
     found = figures.stored()
     assert all(found[name]["points"][-1]["tv"] < 0.025 for name in figures.LABELS)
