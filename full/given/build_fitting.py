@@ -32,10 +32,17 @@ def fit(
     name: str,
     progress: Progress,
     weight_decay: float = 0.01,
+    relative: bool = False,
 ) -> nn.Module:
-    """AdamW on `loss_of` of each of the first `steps` batches, on one thread: the same weights on one core as on many."""
+    """AdamW on `loss_of` of each of the first `steps` batches, on one thread: the same weights on one core as on many.
+
+    relative: each tensor's learning rate is multiplied by the root mean square of its first values, as Adafactor does (Shazeer &
+    Stern 2018). A T5 needs it: by its initialisation some tensors are thirty times as large as others.
+    """
     groups = [[p for p in model.parameters() if p.ndim > 1], [p for p in model.parameters() if p.ndim < 2]]
-    decayed = [{"params": group, "weight_decay": decay} for group, decay in zip(groups, (weight_decay, 0.0))]
+    decayed = [{"params": group, "weight_decay": decay, "scale": 1.0} for group, decay in zip(groups, (weight_decay, 0.0))]
+    if relative:
+        decayed = [group | {"params": [p], "scale": size(p)} for group in decayed for p in group["params"]]
     optimizer = torch.optim.AdamW(decayed, lr=peak, betas=(0.9, 0.98), fused=True)
     recent, before = None, torch.get_num_threads()
     torch.set_num_threads(1)
@@ -43,7 +50,7 @@ def fit(
     try:
         for step, batch in zip(range(steps), data):
             for group in optimizer.param_groups:
-                group["lr"] = peak * schedule(step, steps, warm_up)
+                group["lr"] = peak * group["scale"] * schedule(step, steps, warm_up)
             loss = loss_of(batch)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -54,6 +61,11 @@ def fit(
     finally:
         torch.set_num_threads(before)
     return model.eval()
+
+
+def size(tensor: Tensor) -> float:
+    """The root mean square of its values, 0.001 at least, so that what begins at 0 can learn."""
+    return max(float(tensor.detach().square().mean().sqrt()), 1e-3)
 
 
 def padded(rows: list[list[int]], filling: int) -> Tensor:

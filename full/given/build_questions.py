@@ -37,16 +37,17 @@ class QuestionRecipe:
     inner: int = 128
     layers: int = 2
     heads: int = 4
-    batch: int = 32
-    steps: int = 1000
-    peak: float = 5e-3
-    warm_up: int = 100
-    kept: int = 2
+    batch: int = 16
+    steps: int = 2400
+    peak: float = 2e-2
+    "Learning rate of the T5, relative to each tensor's size (see `fit`), as is that of its fine-tuning."
+    warm_up: int = 150
+    kept: int = 3
     "Words of each sentence that are left to the denoiser."
-    sft_questions: int = 3600
+    sft_questions: int = 12000
     sft_batch: int = 16
-    sft_phases: tuple[tuple[int, float], ...] = ((4, 3e-3), (4, 2e-3), (4, 2e-3))
-    "Epochs and peak learning rate, which falls to 0 as a cosine; each phase has a new optimizer."
+    sft_epochs: int = 2
+    sft_peak: float = 1e-2
     reward_questions: int = 2000
     "Questions with six preferences each, of which about a third are ties and teach nothing."
     reward_batch: int = 16
@@ -99,9 +100,9 @@ def corrupted(text: str, kept: int, rng: np.random.Generator) -> str:
 
 
 def denoising_pair(questions: QuestionWorld, question: Question, kept: int, rng: np.random.Generator) -> tuple[str, str]:
-    """(source, target): sentences on the question's subject in any order, of which a few words are left, and the context."""
+    """(source, target): sentences on the subject, of which a few words are left, with the context that holds them."""
     own = [text for text in question.passages if text.startswith(question.title + " ")]
-    chosen = [own[n] for n in rng.permutation(len(own))[: rng.integers(3, 6)]]
+    chosen = [own[n] for n in sorted(rng.permutation(len(own))[: rng.integers(3, 6)])]
     target = questions.written(chosen, question.title)
     return f"{RESTORE} {corrupted(target, kept, rng)} context: {' '.join(question.passages)}", target
 
@@ -132,7 +133,7 @@ def pretrain_t5(questions: QuestionWorld, recipe: QuestionRecipe, tokenizer: Any
     model = question_t5(recipe, tokenizer)
     data = denoising_batches(questions, tokenizer, recipe)
     plan = {"steps": recipe.steps, "peak": recipe.peak, "warm_up": recipe.warm_up}
-    return fit(model, data, lambda batch: model(**batch).loss, **plan, name="question-t5", progress=progress)
+    return fit(model, data, lambda batch: model(**batch).loss, **plan, relative=True, name="question-t5", progress=progress)
 
 
 def fine_tune_t5(
@@ -142,14 +143,11 @@ def fine_tune_t5(
     model = copy.deepcopy(pretrained)
     drawn = questions.draw(recipe.sft_questions, 1)
     pairs = [(question.source, questions.demonstration(question, 1)) for question in drawn]
-    for phase, (epochs, peak) in enumerate(recipe.sft_phases):
-        rng = np.random.default_rng(recipe.seed + 21 + 1000 * phase)
-        steps = epochs * math.ceil(len(pairs) / recipe.sft_batch)
-        plan = {"steps": steps, "peak": peak, "warm_up": steps // 10}
-        data = epochs_of(pairs, tokenizer, epochs, recipe.sft_batch, rng)
-        name = "question-t5-sft" if not phase else f"... phase {phase + 1}"
-        fit(model, data, lambda batch: model(**batch).loss, **plan, name=name, progress=progress)
-    return model
+    rng = np.random.default_rng(recipe.seed + 21)
+    steps = recipe.sft_epochs * math.ceil(len(pairs) / recipe.sft_batch)
+    data = epochs_of(pairs, tokenizer, recipe.sft_epochs, recipe.sft_batch, rng)
+    plan = {"steps": steps, "peak": recipe.sft_peak, "warm_up": steps // 10, "relative": True}
+    return fit(model, data, lambda batch: model(**batch).loss, **plan, name="question-t5-sft", progress=progress)
 
 
 def epochs_of(

@@ -39,7 +39,7 @@ WORDS = {
     ),
     "question-t5-sft": (
         "A T5 of 0.2 million parameters that answers a question with a context, after supervised fine-tuning (lesson "
-        "13) on 3600 answers by annotators who liked to leave out dull facts."
+        "13) on 12000 answers by annotators who liked to leave out dull facts."
     ),
     "post-lm": (
         "A GPT-2 of 0.1 million parameters that has read posts about everyday troubles, each with its author's "

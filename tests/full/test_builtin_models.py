@@ -221,7 +221,7 @@ def test_models_of_questions_and_posts_are_made_from_nothing(tmp_path, monkeypat
             lambda what, done, total, said: told.append(f"{what} {done}/{total}"),
             worlds=("questions", "posts"),
             questions=build_world.QuestionRecipe(
-                **small, inner=16, sft_questions=16, sft_phases=((1, 1e-3), (1, 1e-3)), reward_questions=4, reward_batch=8
+                **small, inner=16, sft_questions=16, sft_epochs=2, reward_questions=4, reward_batch=8
             ),
             posts=build_world.PostRecipe(**small, comparisons=16, epochs=1),
         )
