@@ -1,9 +1,13 @@
 """Draws the pictures of lesson 17 beside this file and prints every number that its text quotes: some seconds.
 
 python lessons/17-overoptimisation/figures.py
+python lessons/17-overoptimisation/figures.py --run FOLDER    also keeps in run.json what section 17.11 shows of a finished run:
+    climb run overoptimisation --out FOLDER
 """
 
+import json
 import math
+import sys
 from pathlib import Path
 
 import torch
@@ -207,7 +211,16 @@ def draw_remedies():
     figure.savefig(HERE / "remedies.png", dpi=110)
 
 
-def main():
+def main(arguments):
+    import run_figures  # beside this file
+
+    if "--run" in arguments:
+        kept = run_figures.condensed(arguments[arguments.index("--run") + 1])
+        run_figures.KEPT.write_text(json.dumps(kept) + "\n", encoding="utf-8")
+    if kept := run_figures.kept_run():
+        for what, text in run_figures.run_numbers(kept).items():
+            print(f"{what:28}{text}")
+        run_figures.draw_run(kept, overoptimisation.Fit)
     with one_thread():
         for what, text in numbers().items():
             print(f"{what:28}{text}")
@@ -217,4 +230,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

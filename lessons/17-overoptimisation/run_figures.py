@@ -1,4 +1,4 @@
-"""What lesson 17 shows of the run on the review world: the figures that its text quotes, and the picture run.png beside this file.
+"""What lesson 17 shows of the run on the review world: the figures that its text quotes, and the picture run.png.
 
     climb run overoptimisation --out FOLDER
     python lessons/17-overoptimisation/figures.py --run FOLDER      keeps what is needed of the run in run.json
@@ -12,7 +12,7 @@ from full.given.runs import overoptimisation_curves as curves
 HERE = Path(__file__).resolve().parent
 KEPT = HERE / "run.json"
 POINT = ("reward", "gold_reward", "kl", "naturalness", "first_proxy")
-TOLD = ("reinforce", "ppo", "dpo")  # methods whose texts are shown
+TOLD = ("reinforce", "ppo", "dpo", "kl", "ensemble")  # methods whose texts are shown
 PROMPT = 1  # which of the fixed prompts
 
 
@@ -25,7 +25,7 @@ def rounded(value, digits=5):
 
 
 def condensed(folder):
-    """What is kept of a finished run: every point, the summary, and what was written after one prompt at the start, peak and end."""
+    """What is kept of a finished run: every point, the summary, and what came after one prompt at the start, peak and end."""
     folder = Path(folder)
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     points = [{"method": row["method"], "step": row["step"]} | {k: rounded(row[k]) for k in POINT if k in row} for row in rows]
@@ -66,10 +66,42 @@ def run_numbers(kept):
         if name != "best_of_n":
             stops = " | ".join(f"{figures[by]['step']} | {figures[by]['gold_reward']:.2f}" for by in ("by_kl", "by_gold"))
             told[f"{name}, stops"] = f"| {label} | {stops} | {peak['gold_reward_after']:.2f} |"
+    told |= whole_sentences(kept)
     for name, text in kept["texts"].items():
         told[f"{name}, prompt"] = text["prompt"]
         for when in ("start", "peak", "end"):
             told[f"{name}, {when}"] = text[when]["completion"].strip()
+    if "reinforce" in kept["texts"]:
+        told["gold of a text"] = f"P(positive) of that text is {kept['texts']['reinforce']['peak']['gold_reward']:.2f}"
+    return told
+
+
+def whole_sentences(kept):
+    """What the text says in words: points of the curves that stand in no table."""
+    told, points, methods = {}, kept["points"], kept["summary"]["methods"]
+    of = {name: [row for row in points if row["method"] == name] for name in methods}
+    if "reinforce" in methods:
+        start, lowest = of["reinforce"][0], min(of["reinforce"][1:], key=lambda row: row["gold_reward"]["mean"])
+        peak = next(row for row in of["reinforce"] if row["step"] == methods["reinforce"]["peak"]["step"])
+        told["start"] = f"from {start['gold_reward']['mean']:.2f} on all prompts"
+        told["lowest"] = f"{lowest['gold_reward']['mean']:.2f} after {lowest['step']} steps"
+        natural = [row["naturalness"]["mean"] for row in (start, peak)]
+        told["natural"] = f"{natural[0]:.1f} nats a token at the start and {natural[1]:.1f} at the peak"
+        one = methods["reinforce"]["by_kl"]
+        told["early"] = f"after {one['step']} steps REINFORCE is {one['distance']:.1f} away and has {one['gold_reward']:.2f}"
+    if "best_of_n" in methods:
+        last, end = of["best_of_n"][-1], methods["best_of_n"]["peak"]
+        told["n"] = f"With {last['step']} answers, {last['kl']:.1f} nats"
+        told["best of n"] = f"best-of-n has {end['gold_reward']:.2f} at a distance of {end['distance']:.1f}"
+    if "kl" in methods:
+        told["priced"] = f"comes to rest at {curves.kl_of(of['kl'][-1]):.1f} nats"
+        free, paid = (next(row for row in of[name] if row["reward"]["mean"] >= 0.88) for name in ("reinforce", "kl"))
+        told["same proxy"] = f"{free['reward']['mean']:.2f} is {curves.kl_of(free):.0f} nats away after {free['step']} steps"
+        told["same proxy, priced"] = f"{curves.kl_of(paid):.1f} after {paid['step']}"
+    if "ensemble" in methods:
+        first = of["ensemble"][0]
+        both = (first[name]["mean"] for name in ("reward", "first_proxy"))
+        told["disagree"] = "is {:.2f} at the start, where the first one alone says {:.2f}".format(*both)
     return told
 
 

@@ -3,6 +3,7 @@
 import importlib
 import json
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -24,6 +25,10 @@ from solutions.full import kl_control
 from solutions.full import overoptimisation as lesson
 from toy.given.run_folder import RunFolder
 
+LESSON = Path(__file__).resolve().parents[2] / "lessons/17-overoptimisation"
+UNTOLD = {f"{name}, {when}" for name in ("ppo", "dpo", "kl", "ensemble") for when in ("prompt", "start", "peak", "end")}
+UNTOLD -= {"ppo, end", "kl, end", "ensemble, end"}
+"Printed for the curious."
 ODD = ("seconds", "seconds_of", "peak_memory_mb")
 
 
@@ -305,3 +310,15 @@ def test_presets_and_sentences():
     for preset in overoptimisation.PRESETS.values():
         overoptimisation.Config(**preset)
     assert set(methods.RUNS) == set(METHODS) == set(curves.NAMES) == set(curves.COLOURS)
+
+
+# What the lesson shows of a run
+
+
+def test_the_numbers_of_the_lesson_are_those_of_the_run_that_is_kept(monkeypatch):
+    monkeypatch.syspath_prepend(str(LESSON))
+    figures = importlib.import_module("run_figures")
+    text = " ".join((LESSON / "lesson.md").read_text(encoding="utf-8").replace("\n> ", " ").split())
+    shown = {what: number for what, number in figures.run_numbers(figures.kept_run()).items() if what not in UNTOLD}
+    assert not {what: number for what, number in shown.items() if " ".join(number.split()) not in text}
+    assert len(shown) > 20 and (LESSON / "run.png").stat().st_size > 20_000

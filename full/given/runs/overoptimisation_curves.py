@@ -98,7 +98,7 @@ def save_picture(points: list[dict[str, Any]], summary: dict[str, Any], path: Pa
     """
     from matplotlib.figure import Figure
 
-    methods = list(dict.fromkeys(row["method"] for row in points))
+    methods = list(summary["methods"])
     columns = min(3, len(methods))
     lines = -(-len(methods) // columns)
     figure = Figure(figsize=(10, 4.6 + 2.3 * lines), layout="constrained")
@@ -109,8 +109,8 @@ def save_picture(points: list[dict[str, Any]], summary: dict[str, Any], path: Pa
         x, colour = [distance(row) for row in rows], COLOURS.get(method, "grey")
         top.plot(x, [row["reward"]["mean"] for row in rows], "--", color=colour, lw=1.2)
         gold = [row["gold_reward"] for row in rows]
+        top.vlines(x, [g["low"] for g in gold], [g["high"] for g in gold], color=colour, alpha=0.35, lw=1)  # 95% intervals
         top.plot(x, [g["mean"] for g in gold], "-o", color=colour, lw=1.9, ms=3.5, label=NAMES.get(method, method))
-        top.fill_between(x, [g["low"] for g in gold], [g["high"] for g in gold], color=colour, alpha=0.1, lw=0)
     top.plot([], [], "k--", lw=1.2, label="proxy, what is optimised")
     top.plot([], [], "k-", lw=1.9, label="gold, what is meant")
     top.set_xlabel(r"$\sqrt{\mathrm{KL}}$ to the reference, nats$^{1/2}$")
