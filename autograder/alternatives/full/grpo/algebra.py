@@ -52,7 +52,7 @@ def grpo_loss(log_probs, old_log_probs, advantages, mask, *, clip, clip_high=0.0
     rows, times = mask.nonzero(as_tuple=True)
     new, worth = log_probs[rows, times], advantages.detach().to(log_probs)[rows]
     ratio = (new - old_log_probs.detach()[rows, times]).exp()
-    high = torch.tensor(1 + (clip_high or clip)).to(ratio)
+    high = torch.tensor(1 + (clip_high or clip), dtype=ratio.dtype)
     gain = torch.where(worth > 0, worth * torch.minimum(ratio, high), worth * ratio.clamp(min=1 - clip))
     if kl_coef:
         gain = gain - kl_coef * kl_estimate(log_probs, ref_log_probs, mask, kl)[rows, times]
