@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from full.given import counting_words as world
+from full.given import questions as question_world
 from full.given.sft_settings import SFTConfig, columns_of, rows_of, what_was_cut
 from solutions.full import sft, sft_bug
 
@@ -328,12 +329,20 @@ def test_what_the_text_says_of_the_run_holds(figures):
     summary, losses = run["summary"], dict(run["loss"])
     for name in ("completeness", "relevance", "factuality"):
         assert summary[name]["low"] > summary[f"{name}_before"]["high"]
-    assert abs(summary["completion_length"] - summary["completion_length_before"]) < 1 and summary["eos_rate"] == 1
-    assert 1 / 6 < 1 - summary["factuality"]["mean"] < 1 / 5
-    late = [(at, loss) for at, loss, _ in run["eval"] if at > 400]
-    for at, loss in late:
-        assert statistics.fmean(losses[step] for step in range(at - 50, at + 1)) < loss - 0.03
-    assert late[-1][1] == min(loss for _, loss in late) and len(run["eval"]) == 8
+    assert abs(summary["completion_length"] - summary["completion_length_before"]) < 1.5
+    assert summary["eos_rate_before"] > 0.97 and summary["eos_rate"] == 1
+    assert 1 / 12 < 1 - summary["factuality"]["mean"] < 1 / 10  # one sentence of eleven
+    for at, loss, _ in run["eval"][1:]:  # the curves lie on each other: 0.02 is what fifty batches' mean and 64 rows vary by
+        assert abs(statistics.fmean(losses[step] for step in range(at - 50, at + 1)) - loss) < 0.02
+    found = [loss for _, loss, _ in run["eval"]]
+    assert found == sorted(found, reverse=True) and len(found) == 6
+    assert summary["validation_rougeL"] < summary["rougeL"]["mean"]
+    assert (summary["rows"], summary["steps"]) == (12000, 1500)
+    example = run["example"]
+    scores = question_world.world().scores([example["source"]] * 2, [example["prediction"], example["target"]])
+    assert scores.relevance[0] == scores.factuality[0] == 1 and scores.completeness[0] > scores.completeness[1]
+    asked = example["source"].removeprefix("question: ").partition(" context: ")[0]
+    assert asked in " ".join(TEXT.split())
     assert run["others"]["another annotator"]["rougeL"] < run["others"]["the complete answer"]["rougeL"]
 
 

@@ -30,7 +30,7 @@ USES = {"full.sft": ["preprocess_function", "build_trainer", "write_predictions"
 TITLE = "Supervised fine-tuning of a T5, measured by what it writes"
 ONE_THREAD = False
 PRESETS: dict[str, dict[str, Any]] = {
-    "laptop": {"rows": 3200, "epochs": 4, "learning_rate": 3e-3, "warmup_steps": 50, "eval_every": 100},
+    "laptop": {"rows": 12000, "epochs": 2, "learning_rate": 3e-3, "warmup_steps": 100, "eval_every": 250},
     "asqa": {
         "model": "google-t5/t5-small",
         "data": "qa_feedback",
