@@ -169,6 +169,13 @@ def test_one_killed_between_checkpoint_and_measurement_measures_after_all(tmp_pa
     assert rows == [row for row in whole[2] if row["method"] == "reinforce"] and step in (0, 1, 2)
 
 
+@pytest.mark.slow
+def test_mixed_precision_runs(tmp_path, fields):
+    summary, rows = run(tmp_path, fields | {"methods": "reinforce,ppo,dpo", "precision": "bf16"})
+    assert set(summary["methods"]) == {"reinforce", "ppo", "dpo"}
+    assert all(math.isfinite(row["kl"]["mean"]) and row["kl"]["mean"] > -1e-6 for row in rows)
+
+
 # What is measured
 
 
@@ -303,6 +310,12 @@ def test_what_is_wrong_is_one_line(tmp_path, fields, change, message):
     with pytest.raises(InputProblem, match=message):
         run(tmp_path / "run", fields | change)
     assert not RunFolder(tmp_path / "run").metrics()
+
+
+def test_several_processes_are_refused(tmp_path, fields, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputProblem, match="overoptimisation: runs in one process"):
+        run(tmp_path / "run", fields)
 
 
 def test_presets_and_sentences():

@@ -79,7 +79,10 @@ def fitted_to(rows: list[dict[str, Any]], name: str, fit: Any, lesson: SimpleNam
         return None
     kl = torch.tensor([kl_of(row) for row in away], dtype=torch.float64)
     gain = torch.tensor([row[name]["mean"] - rows[0][name]["mean"] for row in away], dtype=torch.float64)
-    curve = fit(kl, gain)
+    try:
+        curve = fit(kl, gain)
+    except ValueError:  # points that all lie at one distance do not tell a from b
+        return None
     where, height = lesson.peak(curve)
     found: dict[str, Any] = {"form": curve.form}
     for part in ("a", "b"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from types import SimpleNamespace
 from typing import Any, Callable
 
@@ -169,7 +168,7 @@ def run_ppo(bench: Bench) -> None:
     texts = [Prompt(judge.tokenizer.decode(row, skip_special_tokens=True), row, "") for row in prompts]
     order = Order(len(prompts), own.batch_size, own.epochs, own.steps, own.seed, own.data)
     batches = text_batches(texts, order, judge.tokenizer.pad_token_id)
-    value = lessons.GPT2Value(copy.deepcopy(bench.reference).requires_grad_(True)).to(bench.accelerator.device)
+    value = lessons.GPT2Value(models.load_policy(config.model)[0]).to(bench.accelerator.device)
 
     def train(loop: Any, policy: nn.Module) -> None:
         trainer = lessons.PPOTrainer(
@@ -197,8 +196,7 @@ def trained(
     inner = RunFolder(bench.folder.path / method)
     place = checkpoint.newest(inner.path) if bench.resume else None
     moment, state = (Moment(), None) if place is None else checkpoint.load(place)
-    start = bench.reference if place is None else models.load_policy(str(place))[0]
-    policy = copy.deepcopy(start).requires_grad_(True)
+    policy = models.load_policy(bench.config.model if place is None else str(place))[0]
     bench.accelerator.prepare_model(policy, evaluation_mode=True)
     inner.keep_metrics([row for row in inner.metrics() if row["step"] <= moment.step])
     bench.keep(method, min(moment.step, own.steps - 1) if place else -1)  # the last point comes with the last samples
