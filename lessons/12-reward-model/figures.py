@@ -282,7 +282,7 @@ def measured_numbers(found):
 def run_numbers(run):
     """The text's numbers of a run on the question world."""
     summary = run["summary"]
-    first, last = run["curve"][0], run["curve"][-1]
+    first, late = run["curve"][0], [row["loss"] for row in run["curve"][-50:]]
     numbers = {
         "run, pairs": f"{summary['pairs']} pairs",
         "run, steps": f"{summary['steps']} steps",
@@ -293,7 +293,7 @@ def run_numbers(run):
         "run, spread": f"{summary['spread']:.2f} nats",
         "run, off by": f"{summary['calibration_error']:.3f}",
         "run, first loss": f"from {first['loss']:.3f}",
-        "run, last loss": f"to {last['loss']:.3f}",
+        "run, last loss": f"to {sum(late) / len(late):.3f}",
     }
     lengths = run["lengths"]
     for name in ("longer", "shorter"):

@@ -29,7 +29,17 @@ TITLE = "A reward model from preferences, measured on pairs it has not seen"
 ONE_THREAD = False
 GPT2 = {"model": "openai-community/gpt2", "frozen": 0.7, "learning_rate": 5e-5, "batch_size": 16, "max_length": 512}
 PRESETS: dict[str, dict[str, Any]] = {
-    "laptop": {"fresh": True, "frozen": 0.0},
+    "laptop": {
+        "fresh": True,
+        "frozen": 0.0,
+        "rows": 2400,
+        "batch_size": 16,
+        "epochs": 1,
+        "learning_rate": 2e-3,
+        "warmup_steps": 50,
+        "decay": True,
+        "evaluate_every": 50,
+    },
     "tldr": {**GPT2, "data": "openai/summarize_from_feedback:comparisons", "test_split": "validation", "evaluate_every": 100},
     "asqa": {**GPT2, "data": "qa_feedback/train_feedback.json", "max_length": 1024, "batch_size": 8, "epochs": 2},
 }
