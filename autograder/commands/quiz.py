@@ -235,6 +235,7 @@ def built(place: Path, runs: Path | None) -> None:
     try:
         from full.given import quiz_tasks
         from full.given.problems import InputProblem
+        from toy.given.run_folder import one_thread
     except ModuleNotFoundError:
         raise UsageProblem("--build runs the models of the full track, which this copy of the course does not have") from None
     compiler.postpone()
@@ -245,9 +246,11 @@ def built(place: Path, runs: Path | None) -> None:
             if not (folder / "summary.json").is_file():
                 trained(name, folder)
         try:
-            text = quiz_tasks.as_json(quiz_tasks.build(folders, lambda line: console.print(line, style="dim", highlight=False)))
+            with one_thread():
+                made = quiz_tasks.build(folders, lambda line: console.print(line, style="dim", highlight=False))
         except InputProblem as problem:
             raise UsageProblem(str(problem)) from None
+    text = quiz_tasks.as_json(made)
     files.parsed(json.loads(text))  # it is held to its own format
     write_whole(place, text)
     checked(place)

@@ -39,7 +39,7 @@ WORDS = {
     ),
     "question-t5-sft": (
         "A T5 of 0.2 million parameters that answers a question with a context, after supervised fine-tuning (lesson "
-        "13) on 12000 answers by annotators who liked to leave out dull facts."
+        "13) on {sft_questions} answers by annotators who liked to leave out dull facts."
     ),
     "post-lm": (
         "A GPT-2 of 0.1 million parameters that has read posts about everyday troubles, each with its author's "
@@ -54,7 +54,7 @@ WORDS = {
         "the right answer and 0 for any other."
     ),
 }
-"The models. What stands in braces is what the run was told."
+"The models. What stands in braces is what the run, or the recipe in builtin/figures.json, was told."
 
 QUESTIONS = {
     "rated positive": "will the sentiment classifier find the whole text more likely positive than negative?",
@@ -173,6 +173,8 @@ CHANGES = {
     "truly positive": ("gold_reward_before", "gold_reward", "the exact probability of a positive review"),
     "grammar": ("naturalness_before", "naturalness", "the log-likelihood of a token under the grammar"),
     "says a word twice": ("distinct_2_before", "distinct_2", "the share of different word pairs"),
+    "sum solved": ("accuracy_before", "accuracy_after", "the share of right answers"),
+    "shows its working": ("worked_before", "worked", "the share of answers with their working"),
 }
 
 
@@ -260,7 +262,8 @@ def of_questions() -> list[Asked]:
         def writes(prompt: str, count: int, seed: int, model=model, tokenizer=tokenizer) -> list[str]:
             return written(model, tokenizer, [prompt] * count, QUESTION_TOKENS, seed=seed)[0]
 
-        found.append(Asked(name, WORDS[name], writes, how, prompts, measured_remark(name)))
+        words = WORDS[name].format(**figures_of("question-recipe"))
+        found.append(Asked(name, words, writes, how, prompts, measured_remark(name)))
     return found
 
 
@@ -270,12 +273,19 @@ MEASURED = {
     "nothing false": ("factuality", "{:.0f}% of its sentences are true"),
     "nothing beside the point": ("relevance", "{:.0f}% of its sentences are to the point"),
     "good summary": ("gold", "its gold score is {:.0f}% of the full one"),
+    "sum solved": ("accuracy", "{:.0f}% of its answers are right"),
+    "shows its working": ("worked", "{:.0f}% of its answers come with their working"),
 }
 
 
+def figures_of(name: str) -> dict[str, Any]:
+    """What builtin/figures.json says of a shipped model, or of a recipe."""
+    return json.loads((models.BUILTIN / "figures.json").read_text(encoding="utf-8"))[name]
+
+
 def measured_remark(name: str) -> Callable[[str], str]:
-    """What is known of a shipped model on other prompts, from builtin/figures.json."""
-    figures = json.loads((models.BUILTIN / "figures.json").read_text(encoding="utf-8"))[name]
+    """What is known of a shipped model on other prompts."""
+    figures = figures_of(name)
 
     def remark(kind: str) -> str:
         figure, words = MEASURED[kind]
@@ -331,21 +341,27 @@ def post_kinds() -> list[Kind]:
 
 def of_sums(solved: Path) -> list[Asked]:
     """The model of sums: as shipped, and after GRPO (lesson 15)."""
-    from .sum_figures import NEW_TOKENS as SUM_TOKENS
-    from .sum_figures import answers
     from .sums import world
 
     prompts = iter(one.prompt for one in world().splits["test"])
     found = []
     for name, run in (("sums-lm", None), (SOLVED, solved)):
-        words = words_of(name, run)
-        model, tokenizer = loaded(name, run)
-
-        def writes(prompt: str, count: int, seed: int, model=model, tokenizer=tokenizer) -> list[str]:
-            return answers(model, tokenizer, [prompt], tries=count, seed=seed)[0]
-
-        found.append(Asked(name, words, writes, f"Up to {SUM_TOKENS} tokens at temperature 1", prompts))
+        words, remark = words_of(name, run), measured_remark(name) if run is None else remark_of(run)
+        found.append(sums_asked(name, words, *loaded(name, run), prompts, remark))
     return found
+
+
+def sums_asked(
+    name: str, words: str, model: Any, tokenizer: Any, prompts: Iterator[str], remark: Callable[[str], str] = lambda kind: ""
+) -> Asked:
+    """A model of sums in the quiz."""
+    from .sum_figures import NEW_TOKENS as SUM_TOKENS
+    from .sum_figures import answers
+
+    def writes(prompt: str, count: int, seed: int) -> list[str]:
+        return answers(model, tokenizer, [prompt], tries=count, seed=seed)[0]
+
+    return Asked(name, words, writes, f"Up to {SUM_TOKENS} tokens at temperature 1", prompts, remark)
 
 
 def sum_kinds() -> list[Kind]:

@@ -137,6 +137,7 @@ def numbers():
     told |= {f"sums {name}": f"{value:.4f}" if isinstance(value, float) else f"{value}" for name, value in found.items()}
     asked, *_ = quiz()
     told |= {f"quiz {name}": f"{value:.3f}" if isinstance(value, float) else f"{value}" for name, value in asked.items()}
+    told["quiz cost of boldness"] = f"{asked['cost of boldness']:.2f}"
     told |= {f"sums log loss {name}": f"{value:.3f}" for name, value in loss.items()}
     return told
 

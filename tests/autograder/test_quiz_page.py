@@ -282,3 +282,33 @@ def test_a_folder_that_is_no_run_is_said(tmp_path, capsys):
     assert cli.run(["quiz", "--build", str(tmp_path / "q.json"), "--runs", str(tmp_path)]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "expected the folder of a run that has ended" in said and not (tmp_path / "q.json").exists()
+
+
+@pytest.mark.slow
+def test_the_shipped_quiz_is_about_the_shipped_models():
+    """One task of each model as it is shipped, drawn anew: the share of yes is the file's. A remade model needs a new quiz.
+
+    Fifty draws beside the file's two hundred, within 4 standard errors of the difference of two shares.
+    """
+    from full.given import quiz_kinds, quiz_tasks
+    from full.given.models import load_policy
+    from toy.given.run_folder import one_thread
+
+    quiz = files.read(ROOT / "lessons/16-forecast/quizzes/small-models.json")
+    asked = {one.name: one for one in (*quiz_kinds.of_questions(), *quiz_kinds.of_posts())}
+    writer = quiz_kinds.review_writer(*load_policy("review-lm"))
+    asked["review-lm"] = quiz_kinds.Asked("review-lm", "words", writer, "how", iter(()))
+    kinds = {kind.name: kind for kind in (*quiz_kinds.review_kinds(), *quiz_kinds.question_kinds(), *quiz_kinds.post_kinds())}
+    if quiz_tasks.has_sums():
+        solved = ROOT / "full" / "given" / "builtin" / "sums-lm"
+        asked["sums-lm"] = quiz_kinds.sums_asked("sums-lm", "words", *load_policy(str(solved)), iter(()))
+        kinds |= {kind.name: kind for kind in quiz_kinds.sum_kinds()}
+    with one_thread():  # small matrices: more threads only wait for each other
+        for name, one in asked.items():
+            task = next(task for task in quiz.tasks if task.model == name and 0.1 < task.truth.yes / task.truth.draws < 0.9)
+            prompt = task.prompt.replace("\ncontext: ", " context: ")
+            texts = one.writes(prompt, 50, task.truth.seed)
+            yes = kinds[task.kind].yes(kinds[task.kind].judge(prompt, texts).reshape(len(texts), -1))
+            share = (yes.sum() + task.truth.yes) / (len(yes) + task.truth.draws)
+            spread = (share * (1 - share) * (1 / len(yes) + 1 / task.truth.draws)) ** 0.5
+            assert abs(yes.mean() - task.truth.yes / task.truth.draws) < 4 * spread, (name, yes.mean(), task)
