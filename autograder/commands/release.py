@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import re
 import shutil
@@ -38,7 +39,8 @@ def release(
 
     course = courses.load()
     need_solutions("release")
-    chosen, rules = chosen_lessons(lessons, policy, course)
+    asked, rules = chosen_lessons(lessons, policy, course)
+    chosen = with_what_they_import(asked, course)
     refuse_unless_empty(directory)
     from autograder import release as releases
 
@@ -53,6 +55,30 @@ def release(
     exercises = sum(len(lesson.exercises) for lesson in chosen)
     lessons_of_it = f"{len(chosen)} lesson{'' if len(chosen) == 1 else 's'} ({exercises} exercises)"
     print(f"Released {lessons_of_it} to {directory}. Hand that folder out as it is; its README tells students how to begin.")
+    if added := sorted({lesson.number for lesson in chosen} - {lesson.number for lesson in asked}):
+        one = len(added) == 1
+        print(
+            f"The files of these lessons import earlier ones: lesson{'' if one else 's'} {', '.join(map(str, added))} "
+            f"{'is' if one else 'are'} in the folder too."
+        )
+
+
+def with_what_they_import(lessons: list[courses.Lesson], course: courses.Course) -> list[courses.Lesson]:
+    """These lessons and those whose exercise files theirs import, at any remove, in the course's order."""
+    by_module = {lesson.module: lesson for lesson in course.lessons}
+    wanted, waiting = {}, list(lessons)
+    while waiting:
+        lesson = waiting.pop()
+        if lesson.module in wanted:
+            continue
+        wanted[lesson.module] = lesson
+        for node in ast.walk(ast.parse(reference.source(lesson.module))):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [f"{node.module}.{alias.name}" for alias in node.names] if names else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            waiting += [by_module[name] for name in names if name in by_module]
+    numbers = {lesson.number for lesson in wanted.values()}
+    return [lesson for lesson in course.lessons if lesson.number in numbers and lesson.exercises]
 
 
 def need_solutions(command: str) -> None:

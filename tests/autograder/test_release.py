@@ -15,6 +15,7 @@ import pytest
 from autograder import course as courses
 from autograder import classroom, reference, release
 from autograder.checks import Edit
+from autograder.commands.release import with_what_they_import
 from autograder.policy import load_policy
 from autograder.reference import ROOT
 from autograder.skeletons import skeleton
@@ -460,3 +461,16 @@ def test_half_a_bundle_is_never_left(tiny, tmp_path, monkeypatch, there):
     monkeypatch.setattr(release, "release", lambda course, lessons, target, step, policy: (target / "whole").write_text("x"))
     done = tiny.climb("release", tmp_path / "new", "--lessons", "1")
     assert done.code == 0 and "Released 1 lesson (3 exercises)" in done.out and os.listdir(tmp_path / "new") == ["whole"]
+
+
+def test_a_lesson_brings_the_earlier_ones_that_its_file_imports():
+    course = courses.load(reference.ROOT)
+
+    def brought(*numbers):
+        asked = [lesson for lesson in course.lessons if lesson.number in numbers]
+        return [lesson.number for lesson in with_what_they_import(asked, course) if not lesson.silent_bug]
+
+    assert brought(1) == [1] and brought(3) == [3]
+    assert {4, 5, 17} <= set(brought(17)) and 16 not in brought(17)
+    for number in brought(15):  # and those that these import
+        assert set(brought(number)) <= set(brought(15))
