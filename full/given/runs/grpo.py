@@ -29,15 +29,15 @@ TITLE = "GRPO on a language model, with answers that can be checked as the rewar
 ONE_THREAD = False
 INSTRUCTION = "Think step by step. End with #### and the answer as a number."
 PRESETS: dict[str, dict[str, Any]] = {
-    "laptop": {"steps": 120, "learning_rate": 5e-4, "warmup_steps": 5},
+    "laptop": {"steps": 260, "learning_rate": 5e-4, "warmup_steps": 5, "temperature": 0.8, "eval_every": 20},
     "gsm8k": {
         "model": "Qwen/Qwen2.5-0.5B-Instruct",
         "data": "openai/gsm8k:main",
         "prompt_column": "question",
         "instruction": INSTRUCTION,
-        "new_tokens": 300,
-        "max_prompt": 300,
-        "batch_size": 64,
+        "new_tokens": 256,
+        "max_prompt": 256,
+        "batch_size": 32,
         "updates": 2,
         "clip_high": 0.28,
         "scale": "none",
