@@ -1,12 +1,7 @@
 """`climb label`: judgements as Label Studio keeps them, in the terminal and on a page, and a model that learns from them."""
 
 import json
-import os
-import pty
 import re
-import select
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -20,6 +15,7 @@ from autograder.pages.labelling import Labels, pairs_of
 from full.given import preferences as given
 from full.given.problems import InputProblem
 from solutions.full import reward_model
+from terminals import Terminal
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -138,45 +134,10 @@ def test_twenty_labels_train_the_lessons_model(tmp_path):
 # the terminal
 
 
-class Terminal:
-    """The command in a terminal of its own: keys go in, what it shows comes out."""
-
-    def __init__(self, *arguments, cwd):
-        self.master, slave = pty.openpty()
-        env = {**os.environ, "COLUMNS": "100", "LINES": "40", "TERM": "xterm", "PYTHONPATH": str(ROOT)}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "autograder.cli", "label", *arguments],
-            stdin=slave, stdout=slave, stderr=slave, cwd=cwd, env=env, start_new_session=True,
-            preexec_fn=lambda: __import__("fcntl").ioctl(0, __import__("termios").TIOCSCTTY, 0),
-        )  # fmt: skip
-        os.close(slave)
-        self.text = ""
-
-    def until(self, words, seconds=60):
-        """Reads until these words were shown; what was shown since the last time."""
-        before, end = len(self.text), time.monotonic() + seconds
-        while words not in self.text[before:]:
-            ready, _, _ = select.select([self.master], [], [], max(end - time.monotonic(), 0))
-            assert ready, f"{words!r} was not shown in {seconds} s: {self.text[before:][-2000:]}"
-            try:
-                self.text += re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", os.read(self.master, 1 << 16).decode(errors="replace"))
-            except OSError:
-                break
-        return self.text[before:]
-
-    def press(self, keys):
-        os.write(self.master, keys.encode())
-
-    def close(self):
-        code = self.process.wait(timeout=60)
-        os.close(self.master)
-        return code
-
-
 @pytest.mark.slow
 def test_in_a_terminal_one_key_is_one_judgement(tmp_path):
     source = pairs_file(tmp_path / "pairs.json", 3)
-    terminal = Terminal(source, "--out", "mine.json", cwd=tmp_path)
+    terminal = Terminal("label", source, "--out", "mine.json", cwd=tmp_path)
     seen = terminal.until("quit")
     assert "1 of 3" in seen and "Question 0?" in seen and "good 0" in seen and "bad 0" in seen
     terminal.press("2")
@@ -194,7 +155,7 @@ def test_in_a_terminal_one_key_is_one_judgement(tmp_path):
     assert terminal.close() == 0
     kept = json.loads((tmp_path / "mine.json").read_text())
     assert len(kept) == 1 and kept[0]["annotations"][0]["result"][0]["value"]["selected"] in ("left", "right")
-    terminal = Terminal(source, "--out", "mine.json", cwd=tmp_path)
+    terminal = Terminal("label", source, "--out", "mine.json", cwd=tmp_path)
     assert "2 of 3" in terminal.until("quit")
     terminal.press("\x03")  # Ctrl-C: what was judged is kept
     terminal.until("stopped")

@@ -2,12 +2,9 @@
 
 import json
 import os
-import pty
 import re
-import select
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +13,7 @@ from autograder import cli
 from autograder.quiz import file as files
 from autograder.quiz.answers import Answers
 from autograder.quiz.page import page_of
+from terminals import Terminal
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -139,44 +137,9 @@ def test_the_page_is_driven_by_keys(answers, browser):
 # the terminal
 
 
-class Terminal:
-    """The command in a terminal of its own: keys go in, what it shows comes out."""
-
-    def __init__(self, *arguments, cwd):
-        self.master, slave = pty.openpty()
-        env = {**os.environ, "COLUMNS": "100", "LINES": "40", "TERM": "xterm", "PYTHONPATH": str(ROOT)}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "autograder.cli", "quiz", *arguments],
-            stdin=slave, stdout=slave, stderr=slave, cwd=cwd, env=env, start_new_session=True,
-            preexec_fn=lambda: __import__("fcntl").ioctl(0, __import__("termios").TIOCSCTTY, 0),
-        )  # fmt: skip
-        os.close(slave)
-        self.text = ""
-
-    def until(self, words, seconds=60):
-        """Reads until these words were shown; what was shown since the last time."""
-        before, end = len(self.text), time.monotonic() + seconds
-        while words not in self.text[before:]:
-            ready, _, _ = select.select([self.master], [], [], max(end - time.monotonic(), 0))
-            assert ready, f"{words!r} was not shown in {seconds} s: {self.text[before:][-2000:]}"
-            try:
-                self.text += re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", os.read(self.master, 1 << 16).decode(errors="replace"))
-            except OSError:
-                break
-        return self.text[before:]
-
-    def enter(self, line):
-        os.write(self.master, f"{line}\n".encode())
-
-    def close(self):
-        code = self.process.wait(timeout=60)
-        os.close(self.master)
-        return code
-
-
 @pytest.mark.slow
 def test_in_a_terminal(place, tmp_path):
-    terminal = Terminal("--file", str(place), cwd=tmp_path)
+    terminal = Terminal("quiz", "--file", str(place), cwd=tmp_path)
     assert "About." in terminal.until("Enter begins")
     terminal.enter("")
     assert "prompt 0" in terminal.until("in percent (?")
@@ -187,12 +150,12 @@ def test_in_a_terminal(place, tmp_path):
     assert "No. You said 20%. That costs 0.223 nats" in seen and "text 0" in seen and "because 0" in seen
     terminal.enter("")
     assert "2 of 3" in terminal.until("in percent (?")
-    os.write(terminal.master, b"\x03")  # Ctrl-C: what was forecast is kept
+    terminal.press("\x03")  # Ctrl-C: what was forecast is kept
     terminal.until("stopped: 1 of 3 forecasts are in quiz-answers.json; the same command goes on")
     assert terminal.close() == 130
     kept = json.loads((tmp_path / "quiz-answers.json").read_text())
     assert [row["percent"] for row in kept["forecasts"]] == [20]
-    terminal = Terminal("--file", str(place), cwd=tmp_path)
+    terminal = Terminal("quiz", "--file", str(place), cwd=tmp_path)
     assert "You go on behind 1 of 3" in terminal.until("Enter begins")
     terminal.enter("")
     assert "2 of 3" in terminal.until("in percent (?")
