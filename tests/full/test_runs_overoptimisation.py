@@ -353,6 +353,20 @@ def test_proxies_are_made_once_and_each_is_another(tmp_path):
     assert all(row["reward"]["mean"] < row["first_proxy"]["mean"] for row in rows)  # the least pleased of two pays
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # two of the laptop preset's methods: a minute or two on two free cores
+def test_the_proxy_is_driven_up_and_the_text_away_unless_kl_has_a_price(tmp_path):
+    """What holds wherever a run's luck takes it; that gold falls too is a matter of the phrase that is found (section 17.11)."""
+    summary, rows = run(tmp_path, {"methods": "reinforce,kl", "points": 4, "eval_prompts": 128})
+    free, priced = ([row for row in rows if row["method"] == name] for name in ("reinforce", "kl"))
+    for some in (free, priced):
+        assert some[0]["reward"]["mean"] < 0.65 and some[-1]["reward"]["mean"] > 0.85
+        assert max(row["gold_reward"]["mean"] for row in some) > some[0]["gold_reward"]["mean"] + 0.15
+    lost = [some[0]["naturalness"]["mean"] - some[-1]["naturalness"]["mean"] for some in (free, priced)]
+    assert lost[0] > 2 and lost[1] < 0.6 and free[-1]["kl"]["mean"] > 4 * priced[-1]["kl"]["mean"]
+    assert summary["peak_memory_mb"] < 2048
+
+
 # What the lesson shows of a run
 
 
