@@ -1,7 +1,8 @@
 """Draws the pictures of lesson 17 beside this file and prints every number that its text quotes: some seconds.
 
 python lessons/17-overoptimisation/figures.py
-python lessons/17-overoptimisation/figures.py --run FOLDER    also keeps in run.json what section 17.11 shows of a finished run:
+python lessons/17-overoptimisation/figures.py --run FOLDER [OTHER ...]
+also keeps in run.json what section 17.11 shows of finished runs, the others with other seeds:
     climb run overoptimisation --out FOLDER
 """
 
@@ -215,7 +216,7 @@ def main(arguments):
     import run_figures  # beside this file
 
     if "--run" in arguments:
-        kept = run_figures.condensed(arguments[arguments.index("--run") + 1])
+        kept = run_figures.condensed(*arguments[arguments.index("--run") + 1 :])
         run_figures.KEPT.write_text(json.dumps(kept) + "\n", encoding="utf-8")
     if kept := run_figures.kept_run():
         for what, text in run_figures.run_numbers(kept).items():

@@ -1,7 +1,8 @@
 """What lesson 17 shows of the run on the review world: the figures that its text quotes, and the picture run.png.
 
     climb run overoptimisation --out FOLDER
-    python lessons/17-overoptimisation/figures.py --run FOLDER      keeps what is needed of the run in run.json
+    python lessons/17-overoptimisation/figures.py --run FOLDER [OTHER ...]     keeps what is needed of it in run.json
+The others are runs with other seeds, of which the heights of the gold curves are kept.
 """
 
 import json
@@ -13,6 +14,7 @@ HERE = Path(__file__).resolve().parent
 KEPT = HERE / "run.json"
 POINT = ("reward", "gold_reward", "kl", "naturalness", "first_proxy")
 TOLD = ("reinforce", "ppo", "dpo", "kl", "ensemble")  # methods whose texts are shown
+TRAINED = TOLD[:3]
 PROMPT = 1  # which of the fixed prompts
 
 
@@ -24,7 +26,18 @@ def rounded(value, digits=5):
     return round(value, digits) if isinstance(value, float) else value
 
 
-def condensed(folder):
+def heights(folder):
+    """{method: gold at the start, at its highest, at the end, on all prompts} of a run, and its seed."""
+    rows = [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    settings = (Path(folder) / "config.yaml").read_text(encoding="utf-8").splitlines()
+    found = {"seed": int(next(line for line in settings if line.startswith("seed:")).split(":")[1])}
+    for name in TRAINED:
+        gold = [row["gold_reward"]["mean"] for row in rows if row["method"] == name]
+        found[name] = rounded([gold[0], max(gold), gold[-1]])
+    return found
+
+
+def condensed(folder, *others):
     """What is kept of a finished run: every point, the summary, and what came after one prompt at the start, peak and end."""
     folder = Path(folder)
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -40,7 +53,8 @@ def condensed(folder):
             texts[name] = {"prompt": prompt} | {
                 when: {k: row[k] for k in ("completion", "reward", "gold_reward")} for when, row in wanted.items()
             }
-    return {"points": points, "summary": rounded(summary), "texts": texts}
+    kept = {"points": points, "summary": rounded(summary), "texts": texts}
+    return kept | {"seeds": [heights(one) for one in (folder, *others)] if others else []}
 
 
 def kept_run():
@@ -67,6 +81,9 @@ def run_numbers(kept):
             stops = " | ".join(f"{figures[by]['step']} | {figures[by]['gold_reward']:.2f}" for by in ("by_kl", "by_gold"))
             told[f"{name}, stops"] = f"| {label} | {stops} | {peak['gold_reward_after']:.2f} |"
     told |= whole_sentences(kept)
+    for found in kept["seeds"]:
+        cells = (", ".join(f"{value:.2f}" for value in found[name]) for name in TRAINED)
+        told[f"seed {found['seed']}"] = f"| {found['seed']} | " + " | ".join(cells) + " |"
     for name, text in kept["texts"].items():
         told[f"{name}, prompt"] = text["prompt"]
         for when in ("start", "peak", "end"):
