@@ -79,6 +79,21 @@ def question_numbers(found):
     return told
 
 
+def model_numbers():
+    """What the built-in models of the question world are: of the policy its tensors' sizes, of the reward model what it tells."""
+    from safetensors.torch import load_file
+
+    from full.given.models import BUILTIN
+
+    tensors = load_file(BUILTIN / "question-t5-sft" / "model.safetensors")
+    sizes = [float(tensor.square().mean().sqrt()) for tensor in tensors.values() if tensor.ndim == 2]
+    reward = json.loads((BUILTIN / "figures.json").read_text(encoding="utf-8"))["question-reward"]
+    told = {"sizes of tensors": f"between {min(sizes):.2f} and {max(sizes):.2f}"}
+    told["reward model"] = f"agrees with {reward['accuracy']['mean']:.2f} of held-out preferences"
+    told["longer answers"] = f"with {reward['longer_is_better']['mean']:.2f} of them"
+    return told
+
+
 def numbers(found):
     """Of what has been measured."""
     return post_numbers(found) | (question_numbers(found) if set(WAYS) <= set(found) else {})

@@ -213,6 +213,17 @@ def test_rates_that_are_relative_are_in_units_of_each_tensors_size(shop):
     assert [(len(group["params"]), group["scale"]) for group in plain] == [(len(list(policy.parameters())), 1.0), (2, 3.0)]
 
 
+def test_the_policy_waits_while_the_values_are_warmed_up(tmp_path, shop):
+    from safetensors.torch import load_file
+
+    run("ppo", tmp_path, shop["t5"] | {"steps": 2, "value_warmup": 2, "save_every": 1})
+    (saved,) = (tmp_path / "checkpoint").rglob("model.safetensors")
+    start, now = load_file(Path(shop["t5"]["model"]) / "model.safetensors"), load_file(saved)
+    assert all(torch.equal(start[name], now[name]) for name in now)
+    value = torch.load(next((tmp_path / "checkpoint").rglob("value.pt")), weights_only=True)
+    assert value["head.weight"].abs().max() > 0  # where it began
+
+
 @pytest.mark.slow
 def test_mixed_precision_runs(tmp_path, shop):
     _, rows = run("ppo", tmp_path, shop["t5"] | {"precision": "bf16", "steps": 2})

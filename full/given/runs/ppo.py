@@ -31,7 +31,21 @@ USES = {
 TITLE = "PPO on a language model, held near the model it began as"
 ONE_THREAD = False
 PRESETS: dict[str, dict[str, Any]] = {
-    "laptop": {"new_tokens": 64, "batch_size": 64, "epochs": 4, "warmup_steps": 5, "value_rate": 3.0, "test_rows": 128},
+    "laptop": {
+        "weights": "completeness=0.7,relevance=1,factuality=1",
+        "new_tokens": 64,
+        "batch_size": 64,
+        "ppo_epochs": 2,
+        "epochs": 4,
+        "steps": 50,
+        "learning_rate": 4e-3,
+        "relative": True,
+        "value_warmup": 8,
+        "decay": True,
+        "value_rate": 5.0,
+        "value_clip": 2.0,
+        "test_rows": 128,
+    },
     "tldr-laptop": {
         "model": "post-lm",
         "data": "posts",
@@ -129,6 +143,7 @@ class Config(Stepping, Placed, Examples, PPOConfig, Models):
     epochs: int = setting(1, "How often the prompts are gone through, at most.")
     learning_rate: float = setting(1.5e-4, "AdamW's learning rate, of the policy.")
     value_rate: float = setting(1.0, "The value model's learning rate, in units of the policy's.")
+    value_warmup: int = setting(0, "Steps at the beginning in which the value model learns and the policy waits.")
     relative: bool = setting(False, "Whether each tensor's rate is in units of its size at the start: a T5's differ thirtyfold.")
     prompt_tokens: int = setting(0, "Prompts are the first so many tokens of the texts; 0: they are the whole texts.")
     max_source: int = setting(256, "Tokens of a prompt at most; what is longer is cut, and counted.")
@@ -142,7 +157,7 @@ class Config(Stepping, Placed, Examples, PPOConfig, Models):
         super().__post_init__()
         for name in ("value_rate", "max_source", "eval_batch"):
             require_positive(name, getattr(self, name))
-        for name in ("prompt_tokens", "samples", "sample_every"):
+        for name in ("prompt_tokens", "samples", "sample_every", "value_warmup"):
             require_not_negative(name, getattr(self, name))
 
 
@@ -209,11 +224,12 @@ def run(config: Config, lessons: SimpleNamespace, folder: Any, progress: common.
 
 def parameter_groups(policy: torch.nn.Module, value: torch.nn.Module, config: Config) -> list[dict[str, Any]]:
     """What the optimizer is told: the policy's tensors, and those of the value model alone, each with its share of the rate."""
-    parts = [(list(policy.parameters()), 1.0)]
-    parts += [([p for p in value.parameters() if all(p is not other for other in parts[0][0])], config.value_rate)]
+    own = list(policy.parameters())
+    rest = [p for p in value.parameters() if all(p is not other for other in own)]
+    parts = [(own, {"waits": True}, 1.0), (rest, {"waits": False}, config.value_rate)]
     if not config.relative:
-        return [{"params": tensors, "scale": rate} for tensors, rate in parts]
-    return [{"params": [p], "scale": rate * size(p)} for tensors, rate in parts for p in tensors]
+        return [{"params": tensors, "scale": rate, **who} for tensors, who, rate in parts]
+    return [{"params": [p], "scale": rate * size(p), **who} for tensors, who, rate in parts for p in tensors]
 
 
 def size(tensor: torch.Tensor) -> float:
