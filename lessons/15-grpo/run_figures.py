@@ -2,7 +2,8 @@
 
     python lessons/15-grpo/run_figures.py --run RUN RUN RUN    keeps the figures of finished runs in run.json, draws run.png:
         climb run grpo --out RUN seed=0;  ... seed=1;  ... seed=2
-    python lessons/15-grpo/run_figures.py --options FOLDER     runs GRPO with each of OPTIONS into a folder, keeps them in options.json
+    python lessons/15-grpo/run_figures.py --options FOLDER     runs GRPO with each of OPTIONS, seed 0, keeps them in options.json;
+                                                               FOLDER 0 1 2: with these seeds
     python lessons/15-grpo/run_figures.py                      prints the numbers that the text states, and draws run.png
 """
 
@@ -12,7 +13,7 @@ import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Sequence
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -25,7 +26,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "RLOO (lesson 9)": {"rloo": True},
 }
 "What is compared; everything else is the preset's, but fewer steps."
-BUDGET = {"steps": 30, "test_rows": 600, "tries": 0, "eval_every": 0, "samples": 0, "save_every": 0}
+BUDGET = {"steps": 20, "test_rows": 600, "tries": 0, "eval_every": 0, "samples": 0, "save_every": 0}
 EARLY = (6, 10)
 "Steps, the first and the last, over which the length of completions is averaged: it tells how soon the working is shown."
 CURVES = ("test_accuracy", "test_accuracy_low", "test_accuracy_high", "reward", "kl", "completion_length", "no_signal", "entropy")
@@ -76,7 +77,7 @@ def rloo(loop: Any, config: Any) -> None:
     loop.reward = plain
 
 
-def compared(folder: Path, seeds: tuple[int, ...] = (0, 1)) -> dict[str, list[dict[str, Any]]]:
+def compared(folder: Path, seeds: Sequence[int] = (0,)) -> dict[str, list[dict[str, Any]]]:
     """What came of a run for every option and seed; one that is there already is not run again."""
     import torch
 
@@ -117,7 +118,23 @@ def run_numbers(runs: list[dict[str, Any]]) -> dict[str, str]:
         cells += [f"{s[name + '_before']['mean']:.2f} -> {s[name]['mean']:.2f}" for name in ("greedy_accuracy", "pass_at_8", "worked")]
         cells += [f"{s['completion_length_before']['mean']:.1f} -> {s['completion_length']['mean']:.1f}", f"{s['kl']['mean']:.1f}"]
         numbers[f"run, seed {seed}"] = f"| {seed} | " + " | ".join(cells) + " |"
-    return numbers
+
+    def range_of(values: list[float]) -> str:
+        ends = [f"{end(values):.2f}" for end in (min, max)]
+        return " to ".join(dict.fromkeys(ends))
+
+    def over(figure: str) -> str:
+        return range_of([run["summary"][figure]["mean"] for run in runs])
+
+    silent = [[value for _, value in run["curves"]["no_signal"]] for run in runs]
+    first, last = (range_of([sum(row[part]) / 10 for row in silent]) for part in (slice(10), slice(-10, None)))
+    found = f"After, {over('accuracy_after')} are right at the first try, and {over('pass_at_8')} among eight"
+    return numbers | {
+        "known": f"{over('pass_at_8_before')} of the sums had a right answer among eight. {found}",
+        "greedy": f"{over('greedy_accuracy_before')} of them were right before a single step, where of the sampled ones "
+        f"{over('accuracy_before')} were",
+        "no signal": f"{first} in the first ten steps and {last} in the last ten",
+    }
 
 
 def option_numbers(found: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
@@ -134,6 +151,12 @@ def option_numbers(found: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
     }
 
 
+def moving(points: list[list[float]], width: int = 10) -> list[list[float]]:
+    """Each value as the mean of the last `width`."""
+    values = [value for _, value in points]
+    return [[step, sum(values[max(0, n - width + 1) : n + 1]) / min(n + 1, width)] for n, (step, _) in enumerate(points)]
+
+
 def draw_run(runs: list[dict[str, Any]]) -> None:
     """Accuracy, share of groups without signal and length, step by step, a line for each seed."""
     from matplotlib.figure import Figure
@@ -141,12 +164,12 @@ def draw_run(runs: list[dict[str, Any]]) -> None:
     figure = Figure(figsize=(10.5, 3.2), layout="constrained")
     panels = (
         ("test_accuracy", "accuracy on sums never seen"),
-        ("no_signal", "share of groups that teach nothing"),
-        ("completion_length", "tokens a completion"),
+        ("no_signal", "share of groups that teach nothing, mean of 10 steps"),
+        ("completion_length", "tokens a completion, mean of 10 steps"),
     )
     for axes, (name, label) in zip(figure.subplots(1, 3), panels):
         for seed, (run, colour) in enumerate(zip(runs, ("#4477aa", "#cc6677", "#228833"))):
-            points = run["curves"][name]
+            points = run["curves"][name] if name == "test_accuracy" else moving(run["curves"][name])
             if name == "test_accuracy":
                 points = [[0, run["summary"]["accuracy_before"]["mean"]], *points]
                 ends = [[0, *(run["summary"]["accuracy_before"][end] for end in ("low", "high"))]]
@@ -155,7 +178,7 @@ def draw_run(runs: list[dict[str, Any]]) -> None:
                 axes.fill_between(*zip(*ends), color=colour, alpha=0.12)
             axes.plot(*zip(*points), color=colour, lw=1.4, label=f"seed {seed}")
         axes.set_xlabel("step")
-        axes.set_title(label, fontsize=10)
+        axes.set_title(label, fontsize=9)
         axes.grid(alpha=0.25)
         axes.set_ylim(bottom=0)
     figure.axes[0].axhline(0.8, color="grey", lw=0.8, ls="--")
@@ -176,7 +199,8 @@ def main(arguments: list[str]) -> None:
     if "--run" in arguments:
         keep("run.json", [condensed(Path(folder)) for folder in arguments[arguments.index("--run") + 1 :]])
     if "--options" in arguments:
-        keep("options.json", compared(Path(arguments[arguments.index("--options") + 1])))
+        folder, *seeds = arguments[arguments.index("--options") + 1 :]
+        keep("options.json", compared(Path(folder), [int(seed) for seed in seeds] or [0]))
     runs, options = kept("run.json"), kept("options.json")
     numbers = {} if runs is None else run_numbers(runs)
     if runs is not None:

@@ -1,8 +1,10 @@
 """`climb run grpo`: from start to end, stopped and gone on with, on sums and on questions of GSM8K's format; what it refuses."""
 
+import importlib.util
 import json
 import math
 import random
+from pathlib import Path
 
 import pytest
 import tiny_models
@@ -16,6 +18,7 @@ from full.given.runs import answered, checkpoint, grpo
 from full.given.runs.loop import NotFinite
 from toy.given.run_folder import RunFolder
 
+ROOT = Path(__file__).resolve().parents[2]
 ODD = ("seconds", "peak_memory_mb")
 WORDS = ["Tom", "has", "apples", "and", "buys", "more", "How", "many", "?", "####", *"0123456789"]
 
@@ -34,6 +37,22 @@ def gsm8k(place, count, seed=0):
         )
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(place)
+
+
+def instruct_model(place):
+    """A Qwen2 of one layer whose tokenizer has a chat template, as the `gsm8k` preset's model is."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    torch.manual_seed(0)
+    tokenizer = tiny_models.tokenizer(words=[*WORDS, "user:", "assistant:"])
+    tokenizer.chat_template = "user: {{ messages[0].content }}{% if add_generation_prompt %} assistant:{% endif %}"
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes["num_key_value_heads"] = 1
+    tokens = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None}
+    config = Qwen2Config(vocab_size=len(tokenizer), max_position_embeddings=64, initializer_range=0.3, **sizes, **tokens)
+    Qwen2ForCausalLM(config).save_pretrained(place)
+    tokenizer.save_pretrained(place)
     return str(place)
 
 
@@ -185,6 +204,17 @@ def test_a_loss_that_is_no_number_stops_the_run_and_leaves_a_checkpoint(tmp_path
 
 
 @pytest.mark.slow
+def test_the_preset_of_gsm8k_on_a_small_model_of_its_kind(tmp_path, shop):
+    small = {"model": instruct_model(tmp_path / "qwen"), "data": shop["words"]["data"], "device": "cpu", "precision": "no"}
+    small |= {"steps": 2, "batch_size": 16, "new_tokens": 6, "max_prompt": 60, "test_rows": 8, "eval_rows": 4, "save_every": 1}
+    summary, rows = run("grpo", tmp_path / "run", grpo.PRESETS["gsm8k"] | small)
+    assert len(rows) == 2 and all(math.isfinite(row["loss"]) and math.isfinite(row["kl"]) for row in rows)
+    assert rows[0]["ratio"] == pytest.approx(1, abs=1e-3)  # learning_rate 1e-6 over the warm-up: the second update hardly moved
+    samples = [json.loads(line) for line in (tmp_path / "run/samples.jsonl").read_text().splitlines()]
+    assert samples[0]["answer"].rpartition("#### ")[2].isdigit() and "pass_at_8" not in summary
+
+
+@pytest.mark.slow
 def test_mixed_precision_runs(tmp_path, shop):
     _, rows = run("grpo", tmp_path, shop["words"] | {"precision": "bf16", "steps": 2})
     assert len(rows) == 2 and all(math.isfinite(row["loss"]) for row in rows)
@@ -333,3 +363,34 @@ def test_a_report_shows_the_accuracy_with_its_interval(whole):
     page = run_report.page(runs, "a run")
     for word in ("Accuracy on test questions", "Groups that teach nothing", "Accuracy of greedy answers"):
         assert word in page, word
+
+
+# What the lesson says of the runs
+
+LESSON = ROOT / "lessons/15-grpo"
+
+
+@pytest.fixture(scope="module")
+def figures():
+    spec = importlib.util.spec_from_file_location("grpo_run_figures", LESSON / "run_figures.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_three_seeds_come_from_a_third_to_four_fifths_in_five_minutes(figures):
+    runs = figures.kept("run.json")
+    assert len(runs) == 3
+    for run in runs:
+        summary = run["summary"]
+        assert summary["accuracy_before"]["high"] <= 0.35 and summary["accuracy_after"]["low"] >= 0.8
+        assert summary["seconds"] < 300 and summary["peak_memory_mb"] < 2048
+
+
+def test_the_text_states_the_figures_of_the_runs(figures):
+    text = " ".join((LESSON / "lesson.md").read_text(encoding="utf-8").split())
+    numbers = figures.run_numbers(figures.kept("run.json")) | figures.option_numbers(figures.kept("options.json"))
+    assert [what for what, line in numbers.items() if " ".join(line.split()) not in text] == []
+    assert "(run.png)" in text and (LESSON / "run.png").stat().st_size > 20_000
+    for option, changed in figures.OPTIONS.items():
+        grpo.Config(**{name: value for name, value in changed.items() if name != "rloo"})
