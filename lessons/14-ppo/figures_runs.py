@@ -132,7 +132,7 @@ def draw_questions(found):
     figure = Figure(figsize=(9.6, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     axes_of(left, "Exact scores on test questions", y="score")
-    left.set_ylim(0, 1.02)
+    left.set_ylim(0, 1.2)
     bars = {"before": ("SFT", "ppo-three", "_before")} | {way: (label, way, "") for way, label in WAYS.items()}
     for place, (what, (label, way, suffix)) in enumerate(bars.items()):
         x = [n + 0.27 * (place - 1) for n in range(len(SCORES))]
@@ -141,7 +141,7 @@ def draw_questions(found):
             seeds = values(found, way, name + suffix)
             left.plot([at] * len(seeds), seeds, "o", color=COLOURS[what], markersize=3)
     left.set_xticks(range(len(SCORES)), SCORES)
-    left.legend(fontsize=8, loc="lower left")
+    left.legend(fontsize=8, loc="upper center", ncols=3)
     axes_of(right, "Length of the answers while training", "steps", "tokens")
     for way, label in WAYS.items():
         lines(right, found, way, "completion_length", COLOURS[way], label)

@@ -70,7 +70,7 @@ def moved(summary, name):
     return summary[name]["mean"] - summary[f"{name}_before"]["mean"]
 
 
-NOT_YET = "an aim: 30 steps of 64 gave completeness +0.09 at relevance -0.08 (tests/bench/RESULTS.md); whole runs are yet to be measured"
+NOT_YET = "an aim: completeness +0.08 at relevance -0.05, factuality -0.01 were measured (tests/bench/RESULTS.md)"
 
 
 @pytest.mark.xfail(reason=NOT_YET, strict=False)
@@ -82,7 +82,6 @@ def test_ppo_with_three_rewards_says_more_and_stays_true(tmp_path, seed):
     assert summary["seconds"] < 300 * SLACK and summary["peak_memory_mb"] < 2048
 
 
-@pytest.mark.xfail(reason=NOT_YET, strict=False)
 def test_completeness_alone_is_exploited_by_length(tmp_path):
     summary = run("ppo", tmp_path, rewards="completeness=question-reward", weights="0.7")
     assert moved(summary, "reward_completeness") > 0 and moved(summary, "length") > 5  # tokens
