@@ -6,8 +6,8 @@
 
 --out FILE takes the figures up: {way: {seed: figures}}, where figures are those of the run's summary.json that are named in KEPT,
 numbers or {"mean", "low", "high"}; what FILE holds of other ways and seeds stays. Of PPO's runs there is "curve" besides, a row a
-step with what is named in CURVE, and of the first seed "samples", the same prompts' answers before and after. Each run is a process
-of its own.
+step with what is named in CURVE, and of the first seed "samples", the same prompts' answers before and after. Each run is a
+process of its own.
 """
 
 from __future__ import annotations
