@@ -21,7 +21,7 @@ class Sandbox:
 
     def __init__(self, probes: list[str], level: str = "full", libraries: list[str] | None = None, server: Server | None = None):
         """server: one that was started before and that nobody has taken; else a new one."""
-        self._lock = threading.Lock()
+        self._lock, self._closed = threading.Lock(), False
         self._probes, self._asked = probes, level
         self._libraries = libraries_for(probes) if libraries is None else libraries
         self._start(server)
@@ -92,11 +92,16 @@ class Sandbox:
         if not server.ended(DYING_SECONDS):
             return  # it lives: the child alone was lost
         with self._lock:
-            if self._server is server:
+            if self._server is server and not self._closed:
                 server.close()
                 self._start()
+        if self._closed:  # perhaps just now, by another thread, which knew of the old one
+            self.close()
+            raise SandboxError("the sandbox was closed while a check was in it")
 
     def close(self) -> None:
+        """Ends the server. Does not wait for the lock: whoever has it may be waiting for that very server."""
+        self._closed = True
         self._server.close()
 
     def __enter__(self) -> Sandbox:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from .errors import SandboxError
@@ -40,11 +43,12 @@ class Server:
         if level not in ("full", "process"):
             raise SandboxError(f"the sandbox levels are full and process, not {level!r}")
         self.asked, self.taken, self.closed = level, False, False
+        self.control = self.errors = self.process = None
         self.folder = tempfile.mkdtemp(prefix="climb-")
         try:
             self._start()
         except BaseException:  # Ctrl-C as well
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self.close()
             raise
 
     def _start(self) -> None:
@@ -105,12 +109,26 @@ class Server:
         if self.closed:
             return
         self.closed = True
-        self.control.close()  # the fork server ends when its control socket does, and its supervisors when theirs do
-        if not self.taken or not self.ended(5):  # one that nobody spoke to has no children to wait for
+        if self.control is not None:
+            self.control.close()  # the fork server ends when its control socket does, and its supervisors when theirs do
+        if self.process is not None and not (self.taken and self.ended(5)):  # one that nobody spoke to has no children to wait for
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)  # and what it has forked to try out namespaces
             self.process.kill()
             self.process.wait()
-        self.errors.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.errors is not None:
+            self.errors.close()
+        _remove(self.folder)
+
+
+def _remove(folder: str) -> None:
+    """Takes a folder away, again for a second if something that is just being killed has put it back."""
+    until = time.monotonic() + 1.0
+    while True:
+        shutil.rmtree(folder, ignore_errors=True)
+        if not os.path.exists(folder) or time.monotonic() > until:
+            return
+        time.sleep(0.01)
 
 
 def environment_of_server() -> dict[str, str]:

@@ -205,3 +205,18 @@ def test_a_refusal_stops_the_grader(monkeypatch, sandbox, oracle, checks):
     )
     with pytest.raises(SandboxError, match="could not be closed around it: PermissionError: landlock"):
         target.put(checks[target.EXERCISE], HONEST, oracle, sandbox)
+
+
+def test_closed_in_the_middle_of_checks_it_stays_closed(oracle, checks):
+    """Ctrl-C: the checks under way lose their server, and none of them may start another."""
+    check = checks[target.EXERCISE]
+    loop = target.Attack("loop", at_import="while True: pass").source()
+    with Sandbox([target.MODULE]) as sandbox:
+        alone = processes_of(sandbox)
+        with ThreadPoolExecutor(4) as pool:
+            running = [pool.submit(target.put, check, loop, oracle, sandbox) for _ in range(4)]
+            until(lambda: len(processes_of(sandbox)) > len(alone))
+            sandbox.close()
+        ends = [future.exception() for future in running]
+        assert all(end is None or isinstance(end, SandboxError) for end in ends)
+        assert sandbox._server.process.poll() is not None and not os.path.exists(sandbox._server.folder)
