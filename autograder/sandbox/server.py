@@ -80,13 +80,15 @@ class Server:
 
     def ready(self) -> dict:
         """What it is and can enforce. Raises SandboxError if it does not come up."""
-        self.control.settimeout(START_SECONDS)
         try:
+            self.control.settimeout(START_SECONDS)
             message = self.control.recv(1 << 16)
         except TimeoutError:
             raise SandboxError(f"the sandbox did not start within {START_SECONDS:g} s") from None
-        except ConnectionError:
+        except OSError:  # it has died, or was closed meanwhile
             message = b""
+        if self.closed:
+            raise SandboxError("the sandbox was closed before it had started")
         if not message:
             raise SandboxError(f"the sandbox did not start: {self._last_words()}")
         self.control.settimeout(None)

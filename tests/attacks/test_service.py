@@ -212,11 +212,12 @@ def test_closed_in_the_middle_of_checks_it_stays_closed(oracle, checks):
     check = checks[target.EXERCISE]
     loop = target.Attack("loop", at_import="while True: pass").source()
     with Sandbox([target.MODULE]) as sandbox:
+        assert sandbox.level == "full"
         alone = processes_of(sandbox)
         with ThreadPoolExecutor(4) as pool:
             running = [pool.submit(target.put, check, loop, oracle, sandbox) for _ in range(4)]
             until(lambda: len(processes_of(sandbox)) > len(alone))
             sandbox.close()
         ends = [future.exception() for future in running]
-        assert all(end is None or isinstance(end, SandboxError) for end in ends)
+        assert all(end is None or isinstance(end, SandboxError) for end in ends), ends
         assert sandbox._server.process.poll() is not None and not os.path.exists(sandbox._server.folder)
