@@ -152,11 +152,12 @@ def test_nothing_handed_in_and_what_was_wrong_with_a_file(container):
     assert made["score"] == 0 and made["tests"] == [] and "leaderboard" not in made
 
 
+# (The names in the container's own folder are Gradescope's layout, which everybody knows.)
 THIEF = """
 
 import os, pathlib
 FOUND = []
-for place in ({ROOT!r}, {ROOT!r} + "/source", {ROOT!r} + "/source/climb/autograder/frozen/toy.word_agent.bin",
+for place in ({ROOT!r} + "/source", {ROOT!r} + "/source/climb/autograder/frozen/toy.word_agent.bin",
               {ROOT!r} + "/source/climb/settings.json", {ROOT!r} + "/source/climb/solutions/toy/word_agent.py",
               {ROOT!r} + "/results/results.json", {ROOT!r} + "/submission_metadata.json"):
     try:
