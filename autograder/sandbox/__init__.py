@@ -14,10 +14,11 @@ def open_sandbox(
 ):
     """The best sandbox of this machine; with a `level`, at least that one or SandboxError (grading fails closed).
 
-    `libraries`: tells what to import beforehand for these modules, if not what their solutions import. Imports nothing heavy itself:
-    the fork server does that in a process of its own, while the caller goes on. Probes of several tracks get a fork server a track,
-    and the toy track's two (see `late`).
-    `server`: a `server.Server` that is starting already; taken if it fits, else left to its owner.  `backend`: bwrap, docker or runsc, to have the fork server within one of these as well (see `backends`).
+    `libraries`: tells what to import beforehand for these modules, if not what their solutions import. Imports nothing heavy
+    itself: the fork server does that in a process of its own, while the caller goes on. Probes of several tracks get a fork
+    server a track, and the toy track's two (see `late`).
+    `backend`: bwrap, docker or runsc, to have the fork server within one of these as well (see `backends`).
+    `server`: a `server.Server` that is starting already; taken if it fits, else left to its owner.
     """
     import sys
 

@@ -68,7 +68,8 @@ class LogProbsOfTokens(Check):
              "logits of "
              "1000 nothing is left of the answer. Use log_softmax, or the logit less the logsumexp.",
              {PICKED: "return logits.softmax(dim=-1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1).add(1e-8).log()"}),
-        edit("probabilities", "These are probabilities. Asked for are their logs.", {PICKED: "return (-surprise).exp().view(tokens.shape)"}),
+        edit("probabilities", "These are probabilities. Asked for are their logs.",
+             {PICKED: "return (-surprise).exp().view(tokens.shape)"}),
         edit("flipped-sign", "These are cross entropies, minus the log-probabilities. Log-probabilities are 0 or less.",
              {PICKED: "return surprise.view(tokens.shape)"}),
         edit("device-dtype", "The result is float32 where float64 came in. Keep the dtype of the logits.",
