@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 from full.given.settings import require_one_of
 from full.given.text import Prompts
@@ -17,7 +16,7 @@ KL_PLACES = ("loss", "reward")
 
 @dataclass(frozen=True)
 class AnsweredPrompts(Prompts):
-    """A batch of questions with their answers: what a reward that can be checked is checked against."""
+    """A batch of prompts, each with the text of its right answer: what a completion is held to, and what no model is shown."""
 
     answers: tuple[str, ...] = ()
     "For each row a number, or a text that ends with one."
@@ -57,18 +56,3 @@ class GRPOConfig:
         require_one_of("mean", self.mean, MEANS)
         require_one_of("kl", self.kl, KL_ESTIMATORS)
         require_one_of("kl_place", self.kl_place, KL_PLACES)
-
-
-@dataclass(frozen=True)
-class AnsweredPrompts(Prompts):
-    """A batch of prompts, each with the text of its right answer: what a completion is held to, and what no model is shown."""
-
-    answers: tuple[str, ...] = ()
-
-    def to(self, device: Any) -> AnsweredPrompts:
-        return replace(self, input_ids=self.input_ids.to(device), attention_mask=self.attention_mask.to(device))
-
-    def repeated(self, times: int) -> AnsweredPrompts:
-        plain = super().repeated(times)
-        answers = tuple(answer for answer in self.answers for _ in range(times))
-        return AnsweredPrompts(plain.input_ids, plain.attention_mask, plain.rows, plain.whole, answers)
