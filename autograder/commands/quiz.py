@@ -241,7 +241,7 @@ def built(place: Path, runs: Path | None) -> None:
     compiler.postpone()
     console = Console()
     with tempfile.TemporaryDirectory() as own:
-        folders = {name: (runs or Path(own)) / name for name in quiz_tasks.wanted()}
+        folders = {name: (runs or Path(own)) / name for name in quiz_tasks.RUNS}
         for name, folder in folders.items():
             if not (folder / "summary.json").is_file():
                 trained(name, folder)

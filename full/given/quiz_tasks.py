@@ -18,7 +18,7 @@ from typing import Any, Callable, Mapping
 import numpy as np
 import torch
 
-from . import models, quiz_kinds
+from . import quiz_kinds
 from .quiz_kinds import HELD, REINFORCED, SEED, SOLVED, Asked, Kind
 
 DRAWS = 200
@@ -47,8 +47,6 @@ PLAN = (  # (model, kind, how often by one draw, how often by most of the draws)
     ("question-t5-sft", "nothing false", 1, 0),
     ("question-t5-sft", "nothing beside the point", 1, 0),
     ("post-lm", "good summary", 3, 0),
-)
-SUMS = (
     ("sums-lm", "sum solved", 3, 1),
     ("sums-lm", "shows its working", 1, 0),
     (SOLVED, "sum solved", 3, 1),
@@ -56,29 +54,18 @@ SUMS = (
 )
 
 
-def wanted() -> tuple[str, ...]:
-    """The runs that a build needs; without the model of sums that of lesson 15 is not one of them."""
-    return RUNS if has_sums() else RUNS[:2]
-
-
-def has_sums() -> bool:
-    return "sums-lm" in models.built_in()
-
-
 def build(runs: Mapping[str, Path], say: Say = lambda line: None) -> dict[str, Any]:
-    """The quiz as a JSON object. runs: a folder for each name of `wanted()`.
+    """The quiz as a JSON object. runs: a folder for each name of RUNS.
 
     Raises InputProblem for a folder without a finished run.
     """
-    told = {name: quiz_kinds.config_of(runs[name]) for name in wanted()}  # before minutes pass: is each a run?
+    told = {name: quiz_kinds.config_of(runs[name]) for name in RUNS}  # before minutes pass: is each a run?
     found = [*quiz_kinds.of_reviews(runs["reinforce"], runs["kl"]), *quiz_kinds.of_questions(), *quiz_kinds.of_posts()]
-    asked_of = [*quiz_kinds.review_kinds(), *quiz_kinds.question_kinds(), *quiz_kinds.post_kinds()]
-    if has_sums():
-        found += quiz_kinds.of_sums(runs["grpo"])
-        asked_of += quiz_kinds.sum_kinds()
+    found += quiz_kinds.of_sums(runs["grpo"])
+    asked_of = [*quiz_kinds.review_kinds(), *quiz_kinds.question_kinds(), *quiz_kinds.post_kinds(), *quiz_kinds.sum_kinds()]
     by_name, kinds = {asked.name: asked for asked in found}, {kind.name: kind for kind in asked_of}
     tasks: list[dict[str, Any]] = []
-    for name, kind, drawn, shared in PLAN + (SUMS if has_sums() else ()):
+    for name, kind, drawn, shared in PLAN:
         for by in ["draw"] * drawn + ["share"] * shared:
             number = len(tasks) + 1
             tasks.append(task_of(by_name[name], kinds[kind], by, SEED + number, f"{number:02}"))
