@@ -65,6 +65,8 @@ def release(
 
 def with_what_they_import(lessons: list[courses.Lesson], course: courses.Course) -> list[courses.Lesson]:
     """These lessons and those whose exercise files theirs import, at any remove, in the course's order."""
+    from autograder.sandbox.preload import names_imported
+
     by_module = {lesson.module: lesson for lesson in course.lessons}
     wanted, waiting = {}, list(lessons)
     while waiting:
@@ -72,11 +74,8 @@ def with_what_they_import(lessons: list[courses.Lesson], course: courses.Course)
         if lesson.module in wanted:
             continue
         wanted[lesson.module] = lesson
-        for node in ast.walk(ast.parse(reference.source(lesson.module))):
-            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            names += [f"{node.module}.{alias.name}" for alias in node.names] if names else []
-            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            waiting += [by_module[name] for name in names if name in by_module]
+        names = names_imported(ast.walk(ast.parse(reference.source(lesson.module))))
+        waiting += [by_module[name] for name in names if name in by_module]
     numbers = {lesson.number for lesson in wanted.values()}
     return [lesson for lesson in course.lessons if lesson.number in numbers and lesson.exercises]
 

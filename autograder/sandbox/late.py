@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, Callable
 
 from .executor import Reply
-from .preload import known, libraries_for, parts_at_import, sources_of
+from .preload import known, libraries_for, parts_at_import, trees_of
 from .tracks import Tracks, track_of
 from .wire import take
 
@@ -29,8 +29,8 @@ def split(modules: list[str]) -> tuple[list[str], list[str]]:
     if track_of(modules[0]) != "toy":
         return wanted, []
     at_import: set[str] = set()
-    for text in sources_of(modules):
-        at_import |= needed(text, None)
+    for tree in trees_of(modules):
+        at_import |= known(parts_at_import(tree))
     late = [name for name in wanted if name not in at_import and name.split(".")[0] in LARGE]
     return [name for name in wanted if name not in late], late
 

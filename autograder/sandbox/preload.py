@@ -15,26 +15,21 @@ LIBRARIES = ("numpy", "scipy", "torch", "matplotlib", "jaxtyping", "transformers
 
 def libraries_for(modules: list[str]) -> list[str]:
     """Names to import for these exercise modules, from the solution where there is one, else from the learner's file."""
-    found: set[str] = set()
-    for text in sources_of(modules):
-        found |= imported(text)
-    return sorted(found)
+    return sorted(set().union(*map(_written, trees_of(modules))))
 
 
-def sources_of(modules: list[str]) -> list[str]:
-    """The modules' solutions, or where there is none (or none that can be read) the learner's files."""
-    texts = []
+def trees_of(modules: list[str]) -> list[ast.Module]:
+    """The modules' solutions, or where there is none (or none that can be read) the learner's files, parsed."""
+    trees = []
     for module in modules:
         file = module.replace(".", "/") + ".py"
         for path in (ROOT / "solutions" / file, ROOT / file):
             try:
-                text = path.read_text(encoding="utf-8")
-                ast.parse(text)
+                trees.append(ast.parse(path.read_text(encoding="utf-8")))
+                break
             except (OSError, ValueError, SyntaxError):
                 continue
-            texts.append(text)
-            break
-    return texts
+    return trees
 
 
 def libraries_of(texts: list[str]) -> list[str]:
@@ -53,7 +48,11 @@ def imported(text: str) -> set[str]:
 
     `from scipy import special` gives `scipy` and `scipy.special`.
     """
-    return known(_parts(ast.parse(text), lambda node: isinstance(node, ast.FunctionDef) and _to_be_written(node)))
+    return _written(ast.parse(text))
+
+
+def _written(tree: ast.AST) -> set[str]:
+    return known(_parts(tree, lambda node: isinstance(node, ast.FunctionDef) and _to_be_written(node)))
 
 
 def parts_at_import(tree: ast.AST) -> Iterator[ast.AST]:
@@ -63,15 +62,20 @@ def parts_at_import(tree: ast.AST) -> Iterator[ast.AST]:
 
 def known(parts: Iterable[ast.AST]) -> set[str]:
     """The library modules that these parts of a source import, of those worth loading beforehand."""
+    parts = list(parts)
+    late = (LATE.get(node.attr, set()) for node in parts if isinstance(node, ast.Attribute))
+    return {name for name in names_imported(parts).union(*late) if name.split(".")[0] in LIBRARIES}
+
+
+def names_imported(parts: Iterable[ast.AST]) -> set[str]:
+    """What these parts of a source import, by full names: `from scipy import special` gives `scipy` and `scipy.special`."""
     found: set[str] = set()
     for node in parts:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-        elif isinstance(node, ast.Attribute):
-            found |= LATE.get(node.attr, set())
-    return {name for name in found if name.split(".")[0] in LIBRARIES}
+    return found
 
 
 def _parts(tree: ast.AST, left_out: Callable[[ast.AST], bool]) -> Iterator[ast.AST]:
