@@ -177,10 +177,7 @@ def trained(
     )
     with kept(loop):
         train(loop, algorithm)
-        loop.close()
-        if loop.moment.step == 0:
-            raise InputProblem("train: ended without a step; it is to go through loop.batches() and call loop.update(loss)")
-        loop.save()
+        ended(loop)
     after = figures("after")
     sample(loop.moment.step, "after")
     if config.trackers:
@@ -208,6 +205,14 @@ def summed_up(bench: Bench, loop: RunLoop, before: dict[str, Any], after: dict[s
     summary |= {"steps": loop.moment.step, "seconds": loop.moment.seconds, "split": bench.config.test_split}
     summary |= {"device": str(loop.device), "processes": loop.accelerator.num_processes, "threads": torch.get_num_threads()}
     return summary | measures.peak_memory() | {"notes": bench.notes}
+
+
+def ended(loop: RunLoop) -> None:
+    """What follows a `train` that has come back: its last step is ended and saved. Raises InputProblem if it never took one."""
+    loop.close()
+    if loop.moment.step == 0:
+        raise InputProblem("train: ended without a step; it is to go through loop.batches() and call loop.update(loss)")
+    loop.save()
 
 
 @contextlib.contextmanager

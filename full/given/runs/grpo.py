@@ -186,10 +186,7 @@ def run(config: Config, lessons: SimpleNamespace, folder: Any, progress: common.
                     if writes_numbers(policy, training[0].tokens):
                         raise
                     raise NotFinite(f"step {loop.moment.step + 1}: the policy's logits are nan") from None
-            loop.close()
-            if loop.moment.step == 0:
-                raise InputProblem("train: ended without a step; it is to go through loop.batches() and call loop.update(loss)")
-            loop.save()
+            common.ended(loop)
         after = figures("after")
         sample(loop.moment.step, "after")
     if config.trackers:

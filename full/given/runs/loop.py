@@ -100,7 +100,7 @@ class RunLoop(Loop):
     def update(self, loss: Tensor) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = group.get("scale", 1.0) * learning_rate(self.config, self.moment.step, self.steps)
-            if group.get("waits") and self.moment.step < self.config.value_warmup:
+            if self.moment.step < group.get("waits", 0):  # steps at the beginning in which a group stays as it is
                 group["lr"] = 0.0
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)

@@ -11,7 +11,6 @@ import torch
 
 from full.given import models
 from full.given.ppo_settings import PPOConfig
-from full.given.problems import InputProblem
 from toy.given.ppo import require_not_negative, require_positive, setting
 
 from . import checkpoint, common, measures, pictures, processes, rewards
@@ -207,10 +206,7 @@ def run(config: Config, lessons: SimpleNamespace, folder: Any, progress: common.
         with common.kept(loop):
             with accelerator.autocast():
                 trainer.train()
-            loop.close()
-            if loop.moment.step == 0:
-                raise InputProblem("train: ended without a step; it is to go through loop.batches() and call loop.update(loss)")
-            loop.save()
+            common.ended(loop)
         after = figures("after", bench, trainer)
         sample(loop.moment.step, "after")
     if config.trackers:
@@ -226,7 +222,7 @@ def parameter_groups(policy: torch.nn.Module, value: torch.nn.Module, config: Co
     """What the optimizer is told: the policy's tensors, and those of the value model alone, each with its share of the rate."""
     own = list(policy.parameters())
     rest = [p for p in value.parameters() if all(p is not other for other in own)]
-    parts = [(own, {"waits": True}, 1.0), (rest, {"waits": False}, config.value_rate)]
+    parts = [(own, {"waits": config.value_warmup}, 1.0), (rest, {"waits": 0}, config.value_rate)]
     if not config.relative:
         return [{"params": tensors, "scale": rate, **who} for tensors, who, rate in parts]
     return [{"params": [p], "scale": rate * size(p), **who} for tensors, who, rate in parts for p in tensors]

@@ -158,10 +158,7 @@ def run(config: Config, lessons: SimpleNamespace, folder: Any, progress: common.
     )
     with common.kept(loop):
         lessons.train(loop, config)
-        loop.close()
-        if loop.moment.step == 0:
-            raise InputProblem("train: ended without a step; it is to go through loop.batches() and call loop.update(loss)")
-        loop.save()
+        common.ended(loop)
     if config.trackers:
         accelerator.end_training()
     progress("test pairs", 0, len(test))
