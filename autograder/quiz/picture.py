@@ -27,7 +27,8 @@ def figure(panels: dict[str, Forecasts]):
     drawing = Figure(figsize=(0.8 + 3.2 * len(panels), 5.2), layout="constrained")
     grid = drawing.subplots(2, len(panels), sharex=True, sharey="row", squeeze=False, height_ratios=(3, 1))
     for (name, (said, came)), above, below in zip(panels.items(), *grid):
-        parts = [part for part in scoring.calibration(said, came) if part.count]
+        counted = scoring.calibration(said, came)
+        parts = [part for part in counted if part.count]
         above.plot([0, 100], [0, 100], color="grey", linestyle=":", linewidth=1)
         for part in parts:
             low, high = wilson(part.came, part.count)
@@ -37,7 +38,6 @@ def figure(panels: dict[str, Forecasts]):
         above.scatter(*dots, s=sizes, color="tab:blue", zorder=3, clip_on=False)
         above.set(xlim=(0, 100), ylim=(0, 100), title=name)
         above.set_box_aspect(1)
-        counted = scoring.calibration(said, came)
         below.bar([100 * p.low + 5 for p in counted], [p.count for p in counted], width=9, color="tab:blue", alpha=0.5)
         below.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=3))
         below.set_xlabel("said, %")

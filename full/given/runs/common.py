@@ -207,11 +207,11 @@ def summed_up(bench: Bench, loop: RunLoop, before: dict[str, Any], after: dict[s
     return summary | measures.peak_memory() | {"notes": bench.notes}
 
 
-def ended(loop: RunLoop) -> None:
+def ended(loop: RunLoop, who: str = "train:") -> None:
     """What follows a `train` that has come back: its last step is ended and saved. Raises InputProblem if it never took one."""
     loop.close()
     if loop.moment.step == 0:
-        raise InputProblem("train: ended without a step; it is to go through loop.batches() and call loop.update(loss)")
+        raise InputProblem(f"{who} ended without a step; it is to go through loop.batches() and call loop.update(loss)")
     loop.save()
 
 

@@ -251,11 +251,7 @@ def trained(
         )
         with common.kept(loop):
             train(loop, policy)
-            loop.close()
-            if loop.moment.step == 0:
-                todo = "it is to go through loop.batches() and call loop.update(loss)"
-                raise InputProblem(f"{method}: train ended without a step; {todo}")
-            loop.save()
+            common.ended(loop, f"{method}: train")
             watch(loop.moment.step, ended=True)
         if interrupts is not None and interrupts.asked:
             raise KeyboardInterrupt
