@@ -38,11 +38,14 @@ class UsageProblem(Exception):
 
 def main(arguments: list[str] | None = None) -> None:
     """Exit 0: everything asked for passes. 1: something graded fails. 2: usage or input error, one line. 130: Ctrl-C."""
-    code = run(sys.argv[1:] if arguments is None else arguments)
-    if code == 130:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    code = run(arguments)
+    # Stopped: threads that wait for learner code need not be waited for, since nobody wants their answers any more. After a check
+    # nothing is left to be done, and taking its libraries apart would take a tenth of a second.
+    if code == 130 or arguments[:1] == ["check"]:
         with contextlib.suppress(OSError, AttributeError, ValueError):
             sys.stdout.flush()
-        os._exit(code)  # threads that wait for learner code need not be waited for: nobody wants their answers any more
+        os._exit(code)
     sys.exit(code)
 
 
@@ -68,11 +71,19 @@ def run(arguments: list[str]) -> int:
 
 
 def _dispatch(arguments: list[str]) -> int:
+    server = _started_early(arguments)
+    try:
+        return _led(arguments, server)
+    finally:
+        if server is not None:
+            server.close()  # again, where a sandbox has taken it: Ctrl-C can come between
+
+
+def _led(arguments: list[str], server) -> int:
     from autograder.course import CourseError
     from autograder.grading.submissions.model import SubmissionError
     from autograder.sandbox.errors import SandboxError
 
-    server = _started_early(arguments)
     try:
         app = application()
         return app(args=arguments or ["--help"], prog_name="climb", standalone_mode=False, obj=server) or 0
@@ -85,9 +96,6 @@ def _dispatch(arguments: list[str]) -> int:
             raise
         usage = " ".join(error.format_message().split())  # the library's usage errors, whichever version raises them
         return _say(f"{usage}{'' if usage[-1:] in '.?' else '.'} See `climb {_command(app, arguments)}--help`.", 2)
-    finally:
-        if server is not None:
-            server.close()  # again, where a sandbox has taken it: Ctrl-C can come between
 
 
 def _started_early(arguments: list[str]):

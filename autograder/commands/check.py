@@ -81,6 +81,7 @@ def run_checks(course: Course, units: list[tuple], seed: int | None = None, serv
     wanted = [exercise for _, exercises in units for exercise in exercises]
     with open_sandbox(modules_of(wanted), libraries=libraries_needed(units), server=server) as sandbox:
         from autograder.grading.grade import Grader
+        from autograder.reports import terminal  # noqa: F401  what will show the results is read while the server imports
 
         grader = Grader(course, sandbox, PUBLIC_SEED if seed is None else seed, jobs=os.cpu_count() or 1)
         grader.prepare(wanted)

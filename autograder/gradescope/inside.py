@@ -102,7 +102,7 @@ def grade(root: Path, began: float) -> dict:
     submission = read_submission(root / "submission", course)
     exercises = [exercise for lesson in lessons for exercise in lesson.exercises]
     questions = lessons_with_questions(exercises) if settings["questions"] else []
-    with open_sandbox([lesson.module for lesson in lessons], libraries=libraries_for) as sandbox:  # one server: memory is scarce
+    with open_sandbox([lesson.module for lesson in lessons], libraries=libraries_for) as sandbox:
         must_hold(sandbox, settings["sandbox"])
         executor = Patient(sandbox, began + settings["seconds"], settings["patience"], settings["memory_mb"])
         grader = Grader(course, executor, settings["seed"], jobs=1)

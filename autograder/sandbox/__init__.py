@@ -39,13 +39,19 @@ def open_sandbox(
 
             return SpawnedWorkers(of_one_track, wanted)
         from .client import Sandbox
-
         from .late import Apart, split
+        from .server import Server
 
-        small, late = split(of_one_track) if wanted is None and of_one_track else ([], [])
+        small, late = split(of_one_track, wanted)
         if not late:
-            return Sandbox(of_one_track, level or "full", wanted, server)
-        return Apart(of_one_track, late, lambda large: Sandbox(of_one_track, level or "full", small + late * large, server))
+            return Sandbox(of_one_track, level or "full", small, server)
+        trunk = Server(level or "full") if server is None or server.taken or server.asked != (level or "full") else server
+        try:
+            parts = {True: trunk.branch(late), False: trunk}
+            return Apart(of_one_track, late, lambda large: Sandbox(of_one_track, level or "full", small + late * large, parts[large]))
+        except BaseException:
+            trunk.close()
+            raise
 
     sandbox = Tracks(probes, started) if len(set(map(track_of, probes))) > 1 else started(probes)
     if level != "full":

@@ -11,7 +11,7 @@ from .errors import SandboxError
 from .executor import Reply
 from .preload import libraries_for
 from .relay import relay
-from .server import Server
+from .server import Branch, Server
 
 DYING_SECONDS = 1.0  # from the end of its sockets to the end of the process
 
@@ -19,14 +19,20 @@ DYING_SECONDS = 1.0  # from the end of its sockets to the end of the process
 class Sandbox:
     """An Executor backed by one fork server. Usable at once: the first `run` waits until the server has imported its libraries."""
 
-    def __init__(self, probes: list[str], level: str = "full", libraries: list[str] | None = None, server: Server | None = None):
+    def __init__(
+        self,
+        probes: list[str],
+        level: str = "full",
+        libraries: list[str] | None = None,
+        server: Server | Branch | None = None,
+    ):
         """server: one that was started before and that nobody has taken; else a new one."""
         self._lock, self._closed = threading.Lock(), False
         self._probes, self._asked = probes, level
         self._libraries = libraries_for(probes) if libraries is None else libraries
         self._start(server)
 
-    def _start(self, server: Server | None = None) -> None:
+    def _start(self, server: Server | Branch | None = None) -> None:
         if server is None or server.taken or server.asked != self._asked:
             server = Server(self._asked)
         server.serve(self._probes, self._libraries)
@@ -35,7 +41,14 @@ class Sandbox:
     def _wait(self) -> dict:
         with self._lock:
             if self._ready is None:
-                self._ready = self._server.ready()
+                try:
+                    self._ready = self._server.ready()
+                except SandboxError:
+                    if self._closed or not isinstance(self._server, Branch):
+                        raise
+                    self._server.close()  # the server it was to part from is lost: this one needs it no longer
+                    self._start()
+                    self._ready = self._server.ready()
             return self._ready
 
     @property
@@ -87,7 +100,7 @@ class Sandbox:
             os.close(results)
             os.close(printed)
 
-    def _replace(self, server: Server) -> None:
+    def _replace(self, server: Server | Branch) -> None:
         """Starts a new fork server if this one has died, or is dying, and no other thread has done so."""
         if not server.ended(DYING_SECONDS):
             return  # it lives: the child alone was lost

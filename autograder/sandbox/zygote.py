@@ -2,6 +2,7 @@
 
 Started as `python -I zygote.py`, with a control socket as file descriptor 3. It enters its namespaces before any import that could
 start a thread, imports torch, is told on the socket what else to load, loads it, enters its jail, and then serves (see `supervisor`).
+If it is handed a second socket it parts before the jail: a process forked from it loads the large libraries and serves that one.
 """
 
 from __future__ import annotations
@@ -37,10 +38,18 @@ def main() -> None:
     import torch  # noqa: F401  whatever it is to serve will need that, and it takes longest
 
     control = socket.socket(fileno=CONTROL)
-    order = control.recv(ORDER_BYTES)
-    if not order:
+    message, sockets, _, _ = socket.recv_fds(control, ORDER_BYTES, 1)
+    if not message:
         return  # nobody wants it any more
-    preload(**json.loads(order))
+    order = json.loads(message)
+    preload(order["probes"], order["libraries"])
+    if sockets:
+        branch = socket.socket(fileno=sockets[0])
+        if part("mount-namespace" in layers):
+            control, options = branch, order["branch"]
+            load(order["late"])
+        else:
+            branch.close()
     plan, note = limits.Plan(layers, options["scratch"], base_bytes=address_space()), ""
     if strict:
         note = close_in(plan, options["empty_folder"])
@@ -55,6 +64,25 @@ def main() -> None:
     gc.freeze()  # the children's collector leaves these pages alone, and so they stay shared
     gc.enable()
     server.loop()
+
+
+def part(mounts_are_own: bool) -> bool:
+    """Forks the second server. True in it; the first goes on with a copy of its mounts, so that each can make a root for itself."""
+    gc.freeze()
+    parent = os.getpid()
+    if os.fork():
+        if mounts_are_own:
+            from autograder.sandbox import kernel
+
+            kernel.unshare(kernel.CLONE_NEWNS)
+        return False
+    if sys.platform == "linux":
+        from autograder.sandbox import kernel
+
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(0)  # it has ended before this one asked to be told
+    return True
 
 
 def die_first() -> None:
@@ -112,12 +140,17 @@ def preload(probes: list[str], libraries: list[str]) -> None:
             importlib.import_module(f"{track}.given.{module.name}")
     for name in probes:
         importlib.import_module("autograder.probes." + name)
+    load(libraries)
+    warm_up()
+
+
+def load(libraries: list[str]) -> None:
+    """Imports these, as far as they are there."""
     for name in libraries:
         try:
             importlib.import_module(name)
         except Exception:
             look_up(name)
-    warm_up()
 
 
 def look_up(name: str) -> None:

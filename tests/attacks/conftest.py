@@ -5,7 +5,7 @@ import pytest
 
 from autograder.grading.oracle import PUBLIC_SEED, Oracle
 from autograder.sandbox import open_sandbox
-from autograder.sandbox.preload import libraries_for
+from autograder.sandbox.client import Sandbox
 
 from . import target
 from .world import World, halves, processes_of
@@ -24,7 +24,8 @@ def world(tmp_path_factory):
 @pytest.fixture(scope="session")
 def sandbox(world):
     """One fork server, whose processes can be counted; that a class is graded by two of them is in `test_two_servers`."""
-    with open_sandbox([target.MODULE], "full", libraries_for, os.environ.get("CLIMB_TEST_BACKEND")) as opened:
+    backend = os.environ.get("CLIMB_TEST_BACKEND")
+    with Sandbox([target.MODULE], "full") if backend is None else open_sandbox([target.MODULE], "full", backend=backend) as opened:
         yield opened
 
 

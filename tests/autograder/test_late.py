@@ -4,6 +4,7 @@ import pytest
 
 from autograder import reference
 from autograder.sandbox import wire
+from autograder.sandbox.errors import SandboxError
 from autograder.sandbox.executor import Reply
 from autograder.sandbox.late import Apart, needed, split
 from autograder.sandbox.preload import libraries_for
@@ -50,9 +51,16 @@ def test_the_full_track_has_one_server():
     assert split(["full.sft"]) == (libraries_for(["full.sft"]), [])
 
 
+def test_what_a_learner_has_written_so_far_is_split_alike():
+    assert split(["toy.word_agent"], ["torch", "scipy.signal"])[1] in ([], ["scipy.signal"])  # of a student's copy: as it is written
+    assert split([], ["torch"]) == (["torch"], [])
+
+
 class Fake:
-    def __init__(self, large):
-        self.large, self.closed = large, False
+    level, note = "full", ""
+
+    def __init__(self, large, layers=("rlimits",)):
+        self.large, self.closed, self.layers = large, False, list(layers)
 
     def run(self, request, *, seconds, memory_mb):
         return Reply("finished", b"large" if self.large else b"small")
@@ -72,3 +80,12 @@ def test_a_request_goes_to_the_large_server_if_its_exercise_or_the_whole_file_ne
         assert served("import scipy.signal\n" + SOURCE, "alone") == b"large"  # else every child would load it anew
         servers = list(apart._of.values())
     assert all(server.closed for server in servers)
+
+
+def test_a_large_server_that_is_less_closed_serves_nothing():
+    def started(large):
+        return Fake(large, layers=("rlimits",) if large else ("rlimits", "landlock"))
+
+    request = wire.encode({"module": "toy.m", "sources": {"toy.m": SOURCE}, "exercise": "smooth"})
+    with Apart(["toy.m"], ["scipy.signal"], started) as apart, pytest.raises(SandboxError, match="differ: rlimits; rlimits, landlock"):
+        apart.run(request, seconds=1.0, memory_mb=2)

@@ -29,6 +29,28 @@ def test_one_of_another_level_is_left_to_its_owner():
     assert server.process.poll() is not None and not os.path.exists(server.folder)
 
 
+def test_one_parts_in_two_and_each_is_told_apart_from_the_other():
+    server = Server("process")
+    branch = server.branch(["colorsys"])
+    with Sandbox(["toy.einsum"], "process", ["colorsys"], branch) as large, Sandbox(["toy.einsum"], "process", [], server) as small:
+        assert small.layers == large.layers and branch.taken and branch.process is server.process
+        assert not branch.ended(0.0) and server.process.poll() is None
+        large.close()
+        assert branch.closed and not os.path.exists(branch.folder) and small._server.process.poll() is None
+    assert server.process.poll() is not None and not os.path.exists(server.folder)
+    branch.close()  # once more
+
+
+def test_a_server_that_cannot_start_leaves_its_branch_with_an_error_and_not_waiting():
+    server = Server("process")
+    branch = server.branch([])
+    server.close()
+    branch.theirs.close()
+    with pytest.raises(SandboxError, match="did not start: the server that it was to part from has ended"):
+        branch.ready()
+    branch.close()
+
+
 def test_a_level_that_does_not_exist_is_told():
     with pytest.raises(SandboxError, match="full and process, not 'half'"):
         Server("half")
