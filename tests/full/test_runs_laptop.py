@@ -70,10 +70,6 @@ def moved(summary, name):
     return summary[name]["mean"] - summary[f"{name}_before"]["mean"]
 
 
-NOT_YET = "an aim: completeness +0.08 at relevance -0.06, factuality -0.00 were measured (tests/bench/RESULTS.md)"
-
-
-@pytest.mark.xfail(reason=NOT_YET, strict=False)
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_ppo_with_three_rewards_says_more_and_stays_true(tmp_path, seed):
     summary = run("ppo", tmp_path, seed=seed)

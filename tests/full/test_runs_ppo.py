@@ -288,7 +288,9 @@ def test_exact_rules_of_the_question_world():
     whole = own["completeness"]({})([question.source] * 2, [answer, answer.split(". ")[0] + "."])
     assert whole[0] == 1 and whole[1] == pytest.approx(1 / len(question.facts))
     spans = own["relevance"]({})([question.source], [answer + " " + answer.split(". ")[0] + "."])[0]
-    assert [value for _, value in spans] == [0.0] * len(question.facts) + [-1.0]  # said again
+    assert [value for _, value in spans] == [0.5] * len(question.facts) + [-1.0]  # said again
+    spans = own["factuality"]({})([question.source], [answer + " It sells tea far and wide."])[0]
+    assert [value for _, value in spans] == [0.0] * len(question.facts) + [-1.0]  # the context does not hold it
 
 
 @pytest.mark.parametrize(

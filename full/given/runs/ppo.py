@@ -31,19 +31,20 @@ TITLE = "PPO on a language model, held near the model it began as"
 ONE_THREAD = False
 PRESETS: dict[str, dict[str, Any]] = {
     "laptop": {
-        "weights": "completeness=0.7,relevance=1,factuality=1",
+        "weights": "completeness=0.5,relevance=2,factuality=1",
         "new_tokens": 64,
         "batch_size": 64,
         "ppo_epochs": 2,
+        "lam": 0.8,
         "epochs": 4,
-        "steps": 50,
+        "steps": 100,
         "learning_rate": 4e-3,
         "relative": True,
         "value_warmup": 8,
         "decay": True,
         "value_rate": 5.0,
         "value_clip": 2.0,
-        "test_rows": 128,
+        "test_rows": 400,
     },
     "tldr-laptop": {
         "model": "post-lm",
@@ -125,7 +126,7 @@ class Models:
         "completeness=question-reward,relevance,factuality",
         "Rewards with commas: NAME=MODEL, a classifier of texts, or the NAME of a rule (the world's; rouge, support, novelty).",
     )
-    weights: str = setting("completeness=0.7,relevance=1,factuality=1", "Their weights: NAME=NUMBER with commas, or one number.")
+    weights: str = setting("completeness=0.5,relevance=2,factuality=1", "Their weights: NAME=NUMBER with commas, or one number.")
     compare: bool = setting(
         True, "Whether a model's score is the difference to that of the answer that came with the text."
     )

@@ -152,6 +152,10 @@ def load_scorer(name: str, say: models.Say) -> tuple[Any, Any]:
 # Rules. Each is made of the targets by prompt, and may leave them alone.
 
 
+EARNED = {"relevance": 0.5, "factuality": 0.0}
+"What a sentence earns that is as it should be; one that is not costs 1. Of a true sentence relevance says whether it was wanted."
+
+
 def _questions_exact(which: str) -> Callable[[Mapping[str, str]], Reward]:
     def make(targets: Mapping[str, str]) -> Reward:
         from full.given.questions import world
@@ -160,9 +164,9 @@ def _questions_exact(which: str) -> Callable[[Mapping[str, str]], Reward]:
             return getattr(world().scores(prompts, completions), which).tolist()
 
         def sentences(prompts: Sequence[str], completions: Sequence[str]) -> list[list[Span]]:
-            """A sentence that is not as it should be costs 1, at its end; a right one earns nothing: completeness pays for it."""
+            """EARNED or -1 at each sentence's end."""
             found = [world().sentence_scores(prompt, text) for prompt, text in zip(prompts, completions)]
-            return [[(one.end, getattr(one, which) - 1.0) for one in row] for row in found]
+            return [[(one.end, EARNED[which] if getattr(one, which) else -1.0) for one in row] for row in found]
 
         return whole if which == "completeness" else sentences
 
