@@ -45,6 +45,8 @@ def check(
     ]
     if not asked.paths:
         units = [(reference_files(exercises) if solutions else own_files(course), exercises)]
+    if not as_json:
+        from autograder.reports import terminal  # noqa: F401  `show` will need it: now, while the server still imports torch
     results = run_checks(course, units, seed, context.obj)
     if not asked.paths and not solutions and not seed:
         from autograder.progress import Progress
@@ -81,7 +83,6 @@ def run_checks(course: Course, units: list[tuple], seed: int | None = None, serv
     wanted = [exercise for _, exercises in units for exercise in exercises]
     with open_sandbox(modules_of(wanted), libraries=libraries_needed(units), server=server) as sandbox:
         from autograder.grading.grade import Grader
-        from autograder.reports import terminal  # noqa: F401  what will show the results is read while the server imports
 
         grader = Grader(course, sandbox, PUBLIC_SEED if seed is None else seed, jobs=os.cpu_count() or 1)
         grader.prepare(wanted)
@@ -90,12 +91,12 @@ def run_checks(course: Course, units: list[tuple], seed: int | None = None, serv
         ]
 
 
-def libraries_needed(units: list[tuple]) -> Callable[[list[str]], list[str]]:
-    """For the learner's own files what these import by now (a second less than the solutions, before the plots); else what those do."""
-    from autograder.sandbox.preload import libraries_for, libraries_of
+def libraries_needed(units: list[tuple]) -> Callable[[list[str]], list[str]] | None:
+    """For the learner's own files what these import by now (a second less than the solutions, before the plots); None: what those do."""
+    from autograder.sandbox.preload import libraries_of
 
     if [submission.name for submission, _ in units] != ["learner"]:
-        return libraries_for
+        return None
     submission, _ = units[0]
     return lambda modules: libraries_of([submission.files.get(module, "") for module in modules])
 

@@ -91,7 +91,6 @@ def grade(root: Path, began: float) -> dict:
     from autograder.grading.submissions import read_submission
     from autograder.questions.rows import lessons_with_questions
     from autograder.sandbox import open_sandbox
-    from autograder.sandbox.preload import libraries_for
 
     close_to_others(root)
     source = Path(__file__).resolve().parents[2]
@@ -102,7 +101,7 @@ def grade(root: Path, began: float) -> dict:
     submission = read_submission(root / "submission", course)
     exercises = [exercise for lesson in lessons for exercise in lesson.exercises]
     questions = lessons_with_questions(exercises) if settings["questions"] else []
-    with open_sandbox([lesson.module for lesson in lessons], libraries=libraries_for) as sandbox:
+    with open_sandbox([lesson.module for lesson in lessons]) as sandbox:
         must_hold(sandbox, settings["sandbox"])
         executor = Patient(sandbox, began + settings["seconds"], settings["patience"], settings["memory_mb"])
         grader = Grader(course, executor, settings["seed"], jobs=1)

@@ -28,27 +28,29 @@ def open_sandbox(
     if sys.platform != "linux" and level == "full":
         raise SandboxError(f"no full sandbox on {sys.platform}: grade on Linux, WSL2 or in Docker, or pass --sandbox process")
 
+    asked = level or "full"
+
     def started(of_one_track: list[str]):
         wanted = None if libraries is None else libraries(of_one_track)
         if backend is not None:
             from .backends import Contained
 
-            return Contained(backend, of_one_track, level or "full", wanted)
+            return Contained(backend, of_one_track, asked, wanted)
         if sys.platform != "linux":
             from .spawned import SpawnedWorkers
 
             return SpawnedWorkers(of_one_track, wanted)
         from .client import Sandbox
         from .late import Apart, split
-        from .server import Server
+        from .server import fitting
 
         small, late = split(of_one_track, wanted)
         if not late:
-            return Sandbox(of_one_track, level or "full", small, server)
-        trunk = Server(level or "full") if server is None or server.taken or server.asked != (level or "full") else server
+            return Sandbox(of_one_track, asked, small, server)
+        trunk = fitting(server, asked)
         try:
             parts = {True: trunk.branch(late), False: trunk}
-            return Apart(of_one_track, late, lambda large: Sandbox(of_one_track, level or "full", small + late * large, parts[large]))
+            return Apart(of_one_track, late, lambda large: Sandbox(of_one_track, asked, small + late * large, parts[large]))
         except BaseException:
             trunk.close()
             raise

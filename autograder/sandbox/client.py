@@ -11,7 +11,7 @@ from .errors import SandboxError
 from .executor import Reply
 from .preload import libraries_for
 from .relay import relay
-from .server import Branch, Server
+from .server import Branch, Server, fitting
 
 DYING_SECONDS = 1.0  # from the end of its sockets to the end of the process
 
@@ -33,10 +33,8 @@ class Sandbox:
         self._start(server)
 
     def _start(self, server: Server | Branch | None = None) -> None:
-        if server is None or server.taken or server.asked != self._asked:
-            server = Server(self._asked)
-        server.serve(self._probes, self._libraries)
-        self._server, self._ready = server, None
+        self._server, self._ready = fitting(server, self._asked), None
+        self._server.serve(self._probes, self._libraries)
 
     def _wait(self) -> dict:
         with self._lock:

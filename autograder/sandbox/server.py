@@ -153,6 +153,11 @@ class Server(End):
         _remove(self.folder)
 
 
+def fitting(server: Server | Branch | None, level: str) -> Server | Branch:
+    """This server if nobody has taken it and it was asked for the same level, else a new one."""
+    return Server(level) if server is None or server.taken or server.asked != level else server
+
+
 class Branch(End):
     """The second of two servers, forked from the first, which ends it when it ends itself. Served by the first one's order."""
 

@@ -52,7 +52,10 @@ def test_the_full_track_has_one_server():
 
 
 def test_what_a_learner_has_written_so_far_is_split_alike():
-    assert split(["toy.word_agent"], ["torch", "scipy.signal"])[1] in ([], ["scipy.signal"])  # of a student's copy: as it is written
+    small, late = split(["toy.word_agent"], ["torch", "scipy.signal"])
+    assert small + late == ["torch", "scipy.signal"]  # nothing is lost, in a student's copy too
+    if (reference.ROOT / "solutions").is_dir():
+        assert late == ["scipy.signal"]
     assert split([], ["torch"]) == (["torch"], [])
 
 

@@ -31,7 +31,6 @@ TITLE = "PPO on a language model, held near the model it began as"
 ONE_THREAD = False
 PRESETS: dict[str, dict[str, Any]] = {
     "laptop": {
-        "weights": "completeness=0.5,relevance=2,factuality=1",
         "new_tokens": 64,
         "batch_size": 64,
         "ppo_epochs": 2,

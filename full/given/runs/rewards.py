@@ -153,7 +153,7 @@ def load_scorer(name: str, say: models.Say) -> tuple[Any, Any]:
 
 
 EARNED = {"relevance": 0.5, "factuality": 0.0}
-"What a sentence earns that is as it should be; one that is not costs 1. Of a true sentence relevance says whether it was wanted."
+"What a sentence earns that is as it should be; one that is not costs 1. A true one earns nothing for that: it may not be wanted."
 
 
 def _questions_exact(which: str) -> Callable[[Mapping[str, str]], Reward]:
