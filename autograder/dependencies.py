@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from functools import lru_cache
 from pathlib import Path
 
 from autograder import __version__, reference
@@ -32,13 +33,23 @@ def files_of(lesson: Lesson, course: Course) -> list[Path]:
     return found
 
 
-def _imported_names(place: Path) -> set[str]:
+def _imported_names(place: Path) -> frozenset[str]:
+    try:
+        state = place.stat()
+    except OSError:
+        return frozenset()
+    return _names_in(place, (state.st_mtime_ns, state.st_size, state.st_ino))
+
+
+@lru_cache(maxsize=512)
+def _names_in(place: Path, state: tuple[int, ...]) -> frozenset[str]:
+    """state: what changes when the file does. `climb watch` asks for every file at each save, and one of them has changed."""
     try:
         text = place.read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return set()
+        return frozenset()
     lines = re.findall(r"^\s*(?:from|import)\b(?:[^\n(]*\([^)]*\)|[^\n]*)", text, flags=re.MULTILINE)
-    return {name for line in lines for name in re.findall(r"\w+", line)}
+    return frozenset(name for line in lines for name in re.findall(r"\w+", line))
 
 
 def states_of(lessons: list[Lesson], course: Course) -> dict[str, str | None]:

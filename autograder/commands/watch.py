@@ -11,6 +11,7 @@ import typer
 
 from autograder import course as courses
 
+MOST_VERDICTS = 10_000  # kept of texts seen in this session: tens of megabytes at most
 SETTLE_MS = 20  # an editor may write a file in two steps; both within this count as one save
 
 
@@ -21,7 +22,10 @@ def register(app: typer.Typer) -> None:
 def watch(
     as_json: bool = typer.Option(False, "--json", help="One JSON result a line instead of the screen."),
 ) -> None:
-    """Wait for you to save an exercise file, then check it at once. Ctrl-C ends it."""
+    """Wait for you to save an exercise file, then check it at once. Ctrl-C ends it.
+
+    Only what the save can have changed is run again; `climb check` runs everything.
+    """
     import watchfiles
     from rich.console import Console
 
@@ -38,7 +42,7 @@ def watch(
     if not exercises:
         raise UsageProblem(f"{course.root} has no exercises to watch")
     with open_sandbox([lesson.module for lesson in course.lessons if lesson.exercises]) as sandbox:
-        grader = Grader(course, sandbox, jobs=os.cpu_count() or 1)
+        grader = Grader(course, sandbox, jobs=os.cpu_count() or 1, verdicts={}, by_parts=True)
         if not as_json:
             console.print("[dim]Getting ready...[/dim]")
         with not_lost():
@@ -52,6 +56,8 @@ def watch(
         for changes in watchfiles.watch(*folders, step=SETTLE_MS, debounce=SETTLE_MS * 5, recursive=False, raise_interrupt=True):
             for lesson in touched(course, {Path(path) for _, path in changes}):
                 states = states_of([lesson], course)
+                if len(grader.verdicts) > MOST_VERDICTS:
+                    grader.verdicts.clear()
                 result = check_lesson(grader, course, lesson)
                 warned = progress.unsaved
                 progress.record(result["exercises"], states)

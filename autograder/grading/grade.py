@@ -19,6 +19,7 @@ from autograder.sandbox.executor import Executor
 
 from .examine import Verdict, Workspace, examine
 from .oracle import PUBLIC_SEED, FrozenOracle, Oracle
+from .reach import Reach, start_of
 from .submissions import Submission
 from .truths import KeptOracle, sources
 from .workspace import has_reference, workspace_for
@@ -32,6 +33,7 @@ REPEATABLE = (
     "not_started",
     "missing",
 )  # a timeout or a crash may be the machine's: it is nobody else's
+PLACELESS = ("passed", "failed", "not_started", "missing")  # verdicts that name no line of the file
 GIVEN_UP = (
     2  # imports of one file that were waited for in vain: one may be the machine's fault, a third would be the class's evening
 )
@@ -50,6 +52,7 @@ class Grader:
     seed: int = PUBLIC_SEED
     jobs: int = 2
     verdicts: dict[tuple, Verdict] | None = None  # of texts already seen, by check; None: every text is run
+    by_parts: bool = False  # a text counts as seen by a check if all is that its verdict hangs on (see `reach`): not for hostile code
     _oracles: dict[str, Oracle] = field(default_factory=dict)
 
     @cached_property
@@ -110,7 +113,7 @@ class Grader:
         }
 
     def _start(self, submission, exercises, pool) -> list[tuple[Exercise, list[Future]]]:
-        spaces, digests, stuck, units = {}, {}, {}, []
+        spaces, texts, stuck, units = {}, {}, {}, []
         for exercise in exercises:
             lesson = exercise.lesson
             problem = _problem(submission, lesson)
@@ -119,22 +122,28 @@ class Grader:
                 continue
             if lesson.module not in spaces:
                 spaces[lesson.module] = workspace_for(lesson, submission, self.course)
-                digests[lesson.module], stuck[lesson.module] = _digest(spaces[lesson.module].sources), []
-            space = (spaces[lesson.module], self.oracle(lesson), digests[lesson.module], stuck[lesson.module])
+                texts[lesson.module] = Text(spaces[lesson.module], self.by_parts)
+                stuck[lesson.module] = []
+            space = (spaces[lesson.module], self.oracle(lesson), texts[lesson.module], stuck[lesson.module])
             units.append((exercise, [pool.submit(self._examine, check, *space) for check in exercise.checks]))
         return units
 
-    def _examine(self, check: Check, workspace: Workspace, oracle: Oracle, digest: str, stuck: list[Verdict]) -> Verdict:
-        """A check's verdict. digest: names the text graded.  stuck: verdicts of imports of this very file that did not end."""
-        at = (workspace.module, check.exercise, type(check).__name__, digest)
-        known = stuck[-1] if len(stuck) >= GIVEN_UP else (self.verdicts or {}).get(at)
-        if known is not None:
-            return known
+    def _examine(self, check: Check, workspace: Workspace, oracle: Oracle, text: Text, stuck: list[Verdict]) -> Verdict:
+        """A check's verdict. stuck: verdicts of imports of this very file that did not end."""
+        if len(stuck) >= GIVEN_UP:
+            return stuck[-1]
+        if self.verdicts is None:
+            at = ()
+        else:
+            at = [(workspace.module, check.exercise, type(check).__name__, digest) for digest in text.digests(check, oracle)]
+            known = next((self.verdicts[one] for one in at if one in self.verdicts), None)
+            if known is not None:
+                return known
         verdict = examine(check, workspace, oracle, self.executor, public=self.public)
         if verdict.at_import:
             stuck.append(verdict)
-        if self.verdicts is not None and verdict.status in REPEATABLE:
-            self.verdicts[at] = verdict
+        if at and verdict.status in REPEATABLE:
+            self.verdicts[at[-1 if verdict.status in PLACELESS else 0]] = verdict
         return verdict
 
     def _row(self, exercise: Exercise, verdicts: list[Verdict]) -> dict:
@@ -195,6 +204,20 @@ def _problem(submission: Submission, lesson: Lesson) -> Verdict | None:
         return Verdict(problem.status, f"{problem.file} {problem.message}")
     others = "; ".join(f"{p.file} {p.message}" for p in submission.problems[:2])
     return Verdict("missing", f"The submission has no {lesson.file}{f' ({others})' if others else ''}.")
+
+
+class Text:
+    """What verdicts hang on besides the check: the text graded, and the helpers beside it."""
+
+    def __init__(self, workspace: Workspace, by_parts: bool):
+        self.module, self._whole = workspace.module, _digest(workspace.sources)
+        self._reach = Reach(workspace.sources, workspace.module) if by_parts else None
+
+    def digests(self, check: Check, oracle: Oracle) -> list[str]:
+        """Of the whole; and, where that is wanted, of what this check's verdict hangs on, as long as it names no line."""
+        if self._reach is None:
+            return [self._whole]
+        return [self._whole, self._reach.digest(start_of(check, self.module, oracle.cases(check)))]
 
 
 def _digest(sources: dict[str, str]) -> str:
