@@ -100,7 +100,9 @@ def _of_probe(origin: str, probe: str) -> frozenset[str]:
     place = Path(origin)
     tree = ast.parse(place.read_text(encoding="utf-8"))
     named = {node.name: node for node in tree.body if isinstance(node, DEFINITIONS)}
-    found = {word for node in tree.body if not isinstance(node, DEFINITIONS) and not _only_text(node) for word in words(node)}
+    named |= {target.id: node for node in tree.body if isinstance(node, ast.Assign) for target in node.targets if isinstance(target, ast.Name)}
+    unnamed = [node for node in tree.body if node not in named.values() and not _only_text(node)]
+    found = {word for node in unnamed for word in words(node)}
     waiting, seen = [probe, "prepare", *found], set()
     while waiting:
         name = waiting.pop()
