@@ -75,14 +75,18 @@ class Reach:
         for node in self._statements:
             if isinstance(node, DEFINITIONS):
                 named.setdefault(node.name, []).append(node)
-        found: set[str] = set()
-        waiting = [*names, *(name for name in named if name.startswith("__"))]  # Python itself calls a module's `__getattr__`
-        while waiting:
-            name = waiting.pop()
-            if name in named and name not in found:
-                found.add(name)
-                waiting += [word for node in named[name] for word in words(node)]
-        return found
+        return _mentioned(named, [*names, *(name for name in named if name.startswith("__"))])  # Python itself calls `__getattr__`
+
+
+def _mentioned(named: dict[str, list[ast.stmt]], names: Iterable[str]) -> set[str]:
+    """These names, and all that is mentioned by what they name, at any depth."""
+    found, waiting = set(), [*names]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += [word for node in named.get(name, ()) for word in words(node)]
+    return found
 
 
 def start_of(check: Any, module: str, cases: list[dict]) -> frozenset[str] | None:
@@ -99,18 +103,10 @@ def _of_probe(origin: str, probe: str) -> frozenset[str]:
     """What a probe mentions, with what it calls of its own file, and all that the probe files mention which that imports."""
     place = Path(origin)
     tree = ast.parse(place.read_text(encoding="utf-8"))
-    named = {node.name: node for node in tree.body if isinstance(node, DEFINITIONS)}
-    named |= {target.id: node for node in tree.body if isinstance(node, ast.Assign) for target in node.targets if isinstance(target, ast.Name)}
-    unnamed = [node for node in tree.body if node not in named.values() and not _only_text(node)]
-    found = {word for node in unnamed for word in words(node)}
-    waiting, seen = [probe, "prepare", *found], set()
-    while waiting:
-        name = waiting.pop()
-        if name in named and name not in seen:
-            seen.add(name)
-            mentioned = words(named[name])
-            found |= mentioned
-            waiting += mentioned
+    named = {node.name: [node] for node in tree.body if isinstance(node, DEFINITIONS)}
+    named |= {target.id: [node] for node in tree.body if isinstance(node, ast.Assign) for target in node.targets if isinstance(target, ast.Name)}
+    unnamed = [node for node in tree.body if [node] not in named.values() and not _only_text(node)]
+    found = _mentioned(named, [probe, "prepare", *(word for node in unnamed for word in words(node))])
     for node in tree.body:
         if isinstance(node, ast.ImportFrom) and node.level:  # a sibling: `from .dpo import language_model`
             beside = place.with_name(f"{node.module}.py")
@@ -196,8 +192,7 @@ def _odd(name: str) -> bool:
 
 def _only_as_a_program(node: ast.stmt) -> bool:
     """`if __name__ == "__main__":`, which does not hold when a check imports the file."""
-    test = getattr(node, "test", None)
-    return isinstance(node, ast.If) and not node.orelse and ast.unparse(test) in ("__name__ == '__main__'", "'__main__' == __name__")
+    return isinstance(node, ast.If) and not node.orelse and ast.unparse(node.test) in ("__name__ == '__main__'", "'__main__' == __name__")
 
 
 def _strings(value: Any) -> Iterator[str]:
