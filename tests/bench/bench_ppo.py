@@ -1,13 +1,13 @@
-"""A step of PPO: CPU seconds and memory of ours, of a plain teaching loop, and of the least that will do.
+"""A step of PPO: CPU seconds and memory of ours, of a plain teaching loop, of the least that will do, and of TRL.
 
     python tests/bench/bench_ppo.py                        4 layers, 128 wide, GPT-2's vocabulary; a minute or two
     python tests/bench/bench_ppo.py --large                6 layers, 768 wide, as DistilGPT2: half an hour
     python tests/bench/bench_ppo.py --steps 5 --minibatch 8
 
 A step: 32 prompts of 10 tokens, 20 new ones, 4 epochs; policy, frozen reference, a value model of its own, a reward that costs
-nothing. All run on the same weights and prompts, in one thread, each in a process of its own, in turns; medians over steps.
-Before
-anything is timed, the losses of ours are held to those of the plain loop on one rollout: they agree to 1e-5.
+nothing. All run on the same weights and prompts, in one thread, each in a process of its own, one after another; medians over
+steps. Before anything is timed, the losses of ours are held to those of the plain loop on one rollout: they agree to 1e-5.
+TRL's trainer is measured where a TRL that has one is installed (1.12 is the last), and said to be missing else.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from bench_runs import EOS, PAD, PROMPT, model_of, prompts_of, table  # noqa: E402
+from bench_runs import EOS, IDS, PAD, PROMPT, model_of, prompts_of, table  # noqa: E402
 
 from full.given.rollout import drawn  # noqa: E402
 from full.given.text import Prompts  # noqa: E402
+from tests.bench import trl_ways  # noqa: E402
 
 NEW, ROWS, EPOCHS = 20, 32, 4
 CLIP, VALUE_CLIP, VALUE_COEF, KL, GAMMA, LAM, RATE = 0.2, 0.2, 0.1, 0.05, 1.0, 0.95, 1e-5
@@ -205,6 +206,15 @@ def ours(model: nn.Module, batches: list[Prompts], minibatch: int) -> None:
     trainer_of(model, batches, minibatch).train()
 
 
+# TRL's, which also measures the entropy of every column's whole vocabulary in each minibatch.
+
+
+def trls(model: nn.Module, batches: list[Prompts], minibatch: int, marks: list[float]) -> None:
+    same = {"num_ppo_epochs": EPOCHS, "cliprange": CLIP, "cliprange_value": VALUE_CLIP, "vf_coef": VALUE_COEF}
+    same |= {"kl_coef": KL, "gamma": GAMMA, "lam": LAM}
+    trl_ways.ppo(model, batches, marks, NEW, IDS, minibatch, RATE, **same)
+
+
 def agreement(size: str, minibatch: int) -> float:
     """The largest difference of a loss of ours to the plain loop's, over the epochs of one rollout, in float64."""
     model = model_of(size).double()
@@ -243,10 +253,14 @@ def main() -> None:
     ways = {"ours": ours, "plain loop": plain, "lower bound": bound}
     prompts = [prompts_of(ROWS, seed) for seed in range(arguments.steps + 1)]
     calls = {name: (lambda model, batches, way=way: way(model, batches, minibatch)) for name, way in ways.items()}
-    table(
-        f"PPO, {size}, {ROWS} prompts, {PROMPT}+{NEW} tokens, {EPOCHS} epochs, minibatches of {minibatch}", calls, size, prompts
-    )
-    print("\nTRL: its present versions have no PPO trainer, so it is not measured.")
+    if trl_ways.has_ppo():
+        calls["TRL"] = lambda model, batches: trls(model, prompts, minibatch, batches.marks)
+    title = f"PPO, {size}, {ROWS} prompts, {PROMPT}+{NEW} tokens, {EPOCHS} epochs, minibatches of {minibatch}"
+    found = table(title, calls, size, prompts)
+    if "TRL" in found:
+        print(f"ours of TRL: {found['ours'] / found['TRL']:.2f}")
+    else:
+        print("\nTRL is not installed here, or has no PPO trainer (1.12 is the last that has): not measured.")
 
 
 if __name__ == "__main__":

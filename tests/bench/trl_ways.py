@@ -5,9 +5,13 @@ TRL wants texts, so tokens are words here ("w17") and a tokenizer made on the sp
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import importlib.util
+import io
 import tempfile
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -128,3 +132,54 @@ def reward(model: torch.nn.Module, batches: list[Pairs], marks: list[float], ids
         config = RewardConfig(**told(folder, len(batches[0]), len(batches), 1e-5, max_length=length, bf16=False))
         how = {"train_dataset": Dataset.from_dict(found), "processing_class": tokenizer_of(*ids), "callbacks": [marker(marks)]}
         RewardTrainer(model, config, **how).train()
+
+
+def has_ppo() -> bool:
+    """TRL had a PPO trainer up to 1.12."""
+    try:
+        return importlib.util.find_spec("trl.experimental.ppo") is not None
+    except ModuleNotFoundError:  # no TRL at all
+        return False
+
+
+class EvenTokens(torch.nn.Module):
+    """A reward model that costs nothing, in the form TRL asks for: 1 if a text's last token is even."""
+
+    base_model_prefix = "body"
+
+    def body(self, input_ids: Tensor, **_: Any) -> Any:
+        return SimpleNamespace(hidden_states=((input_ids % 2 == 0).float().unsqueeze(-1),))
+
+    def score(self, hidden: Tensor) -> Tensor:
+        return hidden
+
+
+def ppo(
+    model: torch.nn.Module,
+    batches: list[Prompts],
+    marks: list[float],
+    new_tokens: int,
+    ids: tuple[int, int, int],
+    minibatch: int,
+    rate: float,
+    **same: Any,
+) -> None:
+    """PPO with a value model of the policy's shape; `same` are those of its settings that have another value than TRL's own."""
+    from datasets import Dataset
+    from transformers import GPT2ForSequenceClassification
+    from trl.experimental.ppo import PPOConfig, PPOTrainer
+
+    value = GPT2ForSequenceClassification(copy.deepcopy(model.config))
+    value.transformer.load_state_dict(model.transformer.state_dict())
+    value.score = torch.nn.Linear(model.config.n_embd, 1)
+    rows = len(batches[0])
+    prompts = Dataset.from_dict({"input_ids": [row.tolist() for batch in batches for row in batch.input_ids]})
+    with tempfile.TemporaryDirectory() as folder:
+        more = {"num_mini_batches": rows // minibatch, "total_episodes": rows * len(batches), "num_sample_generations": 0}
+        more |= {"response_length": new_tokens, "temperature": 1.0, "bf16": False, **same}
+        config = PPOConfig(**told(folder, rows, -1, rate, **more))
+        models = {"model": model, "ref_model": copy.deepcopy(model), "value_model": value, "reward_model": EvenTokens()}
+        trainer = PPOTrainer(config, tokenizer_of(*ids), train_dataset=prompts, callbacks=[marker(marks)], **models)
+        marks.append(time.process_time())  # it tells of ends of steps alone
+        with contextlib.redirect_stdout(io.StringIO()):  # it says a line a step
+            trainer.train()
