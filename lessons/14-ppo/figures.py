@@ -225,7 +225,7 @@ def film_numbers(film):
 
 
 LABELS = {"gpt2, own": "GPT-2, value model of its own", "gpt2, shared": "GPT-2, shared trunk"}
-LABELS["t5, own"] = "T5, value model of its own"
+LABELS["t5, own"] = f"T5, value model of its own, {2 * BATCH} completions an update"
 
 
 def measured_numbers(found):
@@ -330,7 +330,7 @@ def measurements():
     runs = {
         "gpt2, own": lambda: Film().run(),
         "gpt2, shared": lambda: Film().run(value="shared"),
-        "t5, own": lambda: Film("t5").run(rate=0.005),
+        "t5, own": lambda: Film("t5").run(rate=0.005, batch=2 * BATCH),
         "scored as drawn": lambda: Film(temperature=0.7).run(),
         "scored at 1": lambda: wrong_scorer(Film(temperature=0.7)),
         "at its token": lambda: density_runs(whole=False),
