@@ -83,8 +83,7 @@ class Accuracy(Scores):
 
     mistakes = [
         edit("half-counts-as-yes", "A forecast of one half is counted as yes. It favours neither answer: count it one half, or "
-             "the "
-             "forecaster who always says 0.5 seems to know how often the answer is yes.",
+             "the forecaster who always says 0.5 seems to know how often the answer is yes.",
              {SHARE: "return ((towards > 0) | ((towards == 0) & (outcomes == 1))).double().mean()"}),
         edit("half-counts-as-wrong", "A forecast of one half is counted as wrong. It is right as often as a coin: count it one "
              "half.",
@@ -141,12 +140,10 @@ class LogLosses(Scores):
 
     mistakes = [
         edit("nan-for-the-certain", "0 times the logarithm of 0 is NaN: a forecast of 0 or 1 that was right costs 0. Pick one "
-             "of the "
-             "two logarithms, rather than adding both.",
+             "of the two logarithms, rather than adding both.",
              {LOSSES: "return -(outcomes * probabilities.log() + (1 - outcomes) * torch.log1p(-probabilities))"}),
         edit("log-loss-clipped", "The probabilities are clipped though nobody asked for it: who says 0 of what then comes has "
-             "lost "
-             "everything, and this hides it. Clip only as far as `clip` says.", {CLAMP: "    probabilities = "
+             "lost everything, and this hides it. Clip only as far as `clip` says.", {CLAMP: "    probabilities = "
                  "probabilities.clamp(max(clip, 1e-7), 1 - max(clip, 1e-7))\n"}),
         edit("clip-ignored", "`clip` has no effect.", {CLAMP: ""}),
         edit("clip-one-side", "Only the low end is clipped: a forecast of 1 for what did not come still costs inf.",

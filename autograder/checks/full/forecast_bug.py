@@ -39,23 +39,19 @@ class EveryForecastCounts(Check):
 
     mistakes = [
         edit("bug-untouched", "The report is as quietly wrong as it was given to you. Add up the counts of the first "
-             "forecaster's table: "
-             "how many forecasts should it hold?", WRONG),
+             "forecaster's table: how many forecasts should it hold?", WRONG),
         edit("ece-edges-right", SYMPTOM + "the weights now add up to one, but of the forecasts that are left: those that were "
-             "sure of "
-             "themselves are still in no part." + CAUSE,
+             "sure of themselves are still in no part." + CAUSE,
              WRONG | {ERROR: "    return sum(count * abs(said - seen) for count, said, seen in rows) / sum(count for count, _, "
                  "_ in rows)\n"}),
-        edit("nudged-forecasts", SYMPTOM + "the forecasts themselves are changed until they fit the parts. The first forecaster "
-             "says 1, and "
-             "1 is what it must be judged by." + CAUSE, WRONG | {SHARE: "    return (right.double() / "
+        edit("nudged-forecasts", SYMPTOM + "the forecasts themselves are changed until they fit the parts. The first "
+             "forecaster says 1, and 1 is what it must be judged by." + CAUSE, WRONG | {SHARE: "    return (right.double() / "
                  "tries).clamp(max=0.999)\n"}),
         edit("one-part-more", SYMPTOM + "the forecasts of 1 now have a part of their own, apart from 0.95. The last part holds "
              "both." + CAUSE,
              WRONG | {"\n    for which in range(bins):\n": "\n    for which in range(bins + 1):\n"}),
         edit("edges-below", "Now an edge belongs to the part below it: 0 would be in none, if there were one below. A lower "
-             "edge belongs "
-             "to its part, as the docstring says.", {PART: PART.replace("True", "False")}),
+             "edge belongs to its part, as the docstring says.", {PART: PART.replace("True", "False")}),
     ]  # fmt: skip
 
 

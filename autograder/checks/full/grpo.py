@@ -103,8 +103,7 @@ class ExactMatch(Check):
 
     mistakes = [
         edit("contained", "You ask whether the answer occurs in the completion. Then 142 is right where 42 is, and listing all "
-             "numbers "
-             "is right everywhere: a policy finds that out.",
+             "numbers is right everywhere: a policy finds that out.",
              {"final_number(completion) == final_number(answer)": "str(final_number(answer)) in completion"}),
         edit("texts-compared", "You compare the texts. \"= 42.\" and \"042\" state 42; compare the numbers.",
              {"final_number(completion) == final_number(answer)": "completion.strip() == answer.strip()"}),
@@ -174,9 +173,8 @@ class GroupAdvantages(Check):
         return {"advantages": np.concatenate(found), "dtype": "float64", "arguments changed": "none"}
 
     mistakes = [
-        edit("zero-spread", "An all-equal group is divided by a standard deviation of 0: NaN, and with it all weights after the "
-             "next "
-             "step. Such a group teaches nothing: zeros.",
+        edit("zero-spread", "An all-equal group is divided by a standard deviation of 0: NaN, and with it all weights after "
+             "the next step. Such a group teaches nothing: zeros.",
              {OVER: "advantages = advantages / spread", ALIKE: "return advantages.flatten()"}),
         edit("rounding-blown-up", "The mean of three times 0.1 is not 0.1 to the last digit. You divide that rounding by "
              "itself, and a "
@@ -190,20 +188,17 @@ class GroupAdvantages(Check):
              {SPREAD: SPREAD.replace("groups.std", "groups.var")}),
         edit("root-of-std", "You divide by the root of the standard deviation.", {SPREAD: SPREAD + ".sqrt()"}),
         edit("small-number-added", "Something is added to the standard deviation. It keeps an all-equal group from dividing by "
-             "0, and "
-             "shrinks every other one; give all-equal groups zeros in so many words.",
+             "0, and shrinks every other one; give all-equal groups zeros in so many words.",
              {OVER: "advantages = advantages / (spread + 1e-4)"}),
-        edit("batch-baseline", "The mean is that of the whole batch. A question that everybody gets right then counts as a good "
-             "answer "
-             "each time: compare within the group.", {MINUS: "advantages = groups - groups.mean()"}),
+        edit("batch-baseline", "The mean is that of the whole batch. A question that everybody gets right then counts as a "
+             "good answer each time: compare within the group.", {MINUS: "advantages = groups - groups.mean()"}),
         edit("batch-spread", "The standard deviation is that of the whole batch: take each group's own.",
              {SPREAD: "spread = groups.std(correction=0)", ALIKE: "return torch.where(alike, 0.0, advantages).flatten()"}),
         edit("groups-across", "Your groups hold rows that stand apart: row 0, row n, row 2n. A group's rows stand together.",
              {"groups = rewards.reshape(-1, group_size)": "groups = rewards.reshape(group_size, -1).T", ALIKE:
               "return torch.where(alike, 0.0, advantages).T.flatten()"}),
-        edit("no-baseline", "The rewards are divided, and nothing is taken from them: with rewards of 0 and 1 no answer is ever "
-             "made "
-             "less likely.", {MINUS: "advantages = groups"}),
+        edit("no-baseline", "The rewards are divided, and nothing is taken from them: with rewards of 0 and 1 no answer is "
+             "ever made less likely.", {MINUS: "advantages = groups"}),
         edit("scale-ignored", "With scale \"none\" nothing is divided.", {"if scale == \"std\":": "if True:"}),
         edit("own-reward-in-the-mean", "For \"loo\" the mean is that of the *others*: each reward less it is group_size / "
              "(group_size - 1) times the distance from the group's mean.", {LOO: "pass"}),
@@ -346,11 +341,9 @@ class ClippedByGroups(Loss):
         edit("flipped-sign", "The sign is wrong: made small, this loss lowers what was worth something.",
              {TOKEN: TOKEN.replace("return -", "return "), SEQUENCE: SEQUENCE.replace("return -", "return ")}),
         edit("clip-max", "You take the larger of the two. The smaller one is meant: whatever the sign of the advantage, the "
-             "clip may "
-             "only take a gain away.", {GAIN: GAIN.replace("torch.minimum", "torch.maximum")}),
+             "clip may only take a gain away.", {GAIN: GAIN.replace("torch.minimum", "torch.maximum")}),
         edit("clip-max-for-negative", "For negative advantages you take the larger of the two. It is the minimum for both "
-             "signs: a bad "
-             "token that has become *likelier* must still be pushed back.",
+             "signs: a bad token that has become *likelier* must still be pushed back.",
              {GAIN: "edge = ratio.clamp(1 - clip, 1 + (clip_high or clip)) * worth\n    gain = torch.where(worth >= 0, "
                     "torch.minimum(ratio "
               "* worth, edge), torch.maximum(ratio * worth, edge))"}),
@@ -370,8 +363,7 @@ class ClippedByGroups(Loss):
         edit("attached-reward", "A gradient reaches the advantages: they are constants.",
              {WORTH: WORTH.replace("advantages.detach()", "advantages")}),
         edit("no-ratio", "This is REINFORCE's loss, the log-probability times the advantage. At the first update its gradient "
-             "is the "
-             "same; later the tokens are no longer the policy's own, and the ratio makes up for that.",
+             "is the same; later the tokens are no longer the policy's own, and the ratio makes up for that.",
              {GAIN: "gain = torch.where(mask, log_probs, 0.0) * worth"}),
         edit("sequence-ratio", "You use one ratio for the whole completion, the product of its tokens' ratios. That is another "
              "algorithm (GSPO takes a mean of them); here each token has its own.",
@@ -432,8 +424,7 @@ class PricedByTokens(Loss):
         edit("cut-graph", "The KL is in the value of the loss and has no gradient: it changes nothing.",
              {PRICE: PRICE.replace("kl_estimate(log_probs,", "kl_estimate(log_probs.detach(),")}),
         edit("reference-is-old", "The KL is that to the old policy. The old policy is the ratio's; the reference is the one "
-             "that the "
-             "policy is to stay near.", {PRICE: PRICE.replace("ref_log_probs, mask", "old_log_probs, mask")}),
+             "that the policy is to stay near.", {PRICE: PRICE.replace("ref_log_probs, mask", "old_log_probs, mask")}),
         edit("kl-of-tokens-mean", "The KL has a mean of its own, over all tokens; it stands inside the mean that `mean` names.",
              {PRICE: "price = kl_estimate(log_probs, ref_log_probs, mask, kl)\n        gain = gain - kl_coef * price.sum() / "
                      "mask.sum()"}),
@@ -620,8 +611,7 @@ class TheLoop(Check):
 
     mistakes = [
         edit("answers-not-repeated", "The answers are those of the prompts before they were repeated: row 1 is compared with "
-             "the second "
-             "question's answer.",
+             "the second question's answer.",
              {"rewards = exact_match_reward(texts, prompts.answers)": "answers = prompts.answers[:: config.group_size]\n        "
               "rewards = exact_match_reward(texts, answers * config.group_size)"}),
         edit("old-is-new", "The old log-probabilities are taken anew at every update: the ratio is always 1, and nothing is ever "
@@ -633,13 +623,11 @@ class TheLoop(Check):
         edit("sampler-is-not-scorer", "The temperature does not reach the scorer of the policy.",
              {LOG_PROBS: LOG_PROBS.replace("config.temperature", "1.0")}),
         edit("reference-at-another-temperature", "The reference is scored without the temperature: the two are compared at the "
-             "same "
-             "one.", {REFERENCE: REFERENCE.replace("config.temperature", "1.0")}),
+             "same one.", {REFERENCE: REFERENCE.replace("config.temperature", "1.0")}),
         edit("support-ignored", "`rollout.support` does not reach the scorer: the tokens were drawn among a few.",
              {LOG_PROBS: LOG_PROBS.replace(", rollout.support", "")}),
         edit("reference-within-support", "The reference is scored within the policy's support. Over the whole vocabulary is "
-             "meant: "
-             "what the policy rules out costs it something.",
+             "meant: what the policy rules out costs it something.",
              {REFERENCE: REFERENCE.replace("config.temperature)", "config.temperature, rollout.support)")}),
         edit("kl-in-both-places", "The KL is paid twice, in the reward and in the loss. `kl_place` names one place.",
              {"kl_coef=in_loss,": "kl_coef=config.kl_coef if reference is not None else 0.0,"}),
@@ -655,11 +643,9 @@ class TheLoop(Check):
              "clip_high": "clip=0.2,\n"
              "                clip_high"}),
         edit("metrics-of-shaped-rewards", "Which groups have no signal is asked of the rewards with the KL in them: no two of "
-             "those are "
-             "equal. Ask it of what the answers earned.", {METRICS: METRICS.replace("rewards,", "paid,")}),
+             "those are equal. Ask it of what the answers earned.", {METRICS: METRICS.replace("rewards,", "paid,")}),
         edit("metrics-of-the-first", "The figures are those of the first update, where every ratio is 1: what you want to see "
-             "is how "
-             "far the last one had gone.", {METRICS: METRICS.replace("log_probs, old_log_probs", "old_log_probs, "
+             "is how far the last one had gone.", {METRICS: METRICS.replace("log_probs, old_log_probs", "old_log_probs, "
              "old_log_probs")}),
         edit("kl-per-token", "The KL that is logged is a mean over tokens. It is added up over each completion first: nats a "
              "completion, as in lesson 10.", {"(old_log_probs - ref_log_probs).sum(dim=1).mean()": "(old_log_probs - "

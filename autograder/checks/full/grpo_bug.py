@@ -50,11 +50,9 @@ class EveryGroupItsOwnQuestion(Check):
 
     mistakes = [
         edit("bug-untouched", "The training is as quietly wrong as it was given to you. Write down, for two questions and a "
-             "group "
-             "of three, which question each row answers, and which rows the file compares with each other.", WRONG),
+             "group of three, which question each row answers, and which rows the file compares with each other.", WRONG),
         edit("rows-moved-alone", "Now the rows of a question stand apart, question after question and round again, and the "
-             "rewards "
-             "are cut into groups as if they stood together: the same error from the other end.",
+             "rewards are cut into groups as if they stood together: the same error from the other end.",
              {ROWS: "    return torch.arange(questions).repeat(group_size)\n"}),
         edit("advantages-out-of-order", "The groups are right, and the advantages come back in another order than the rows: each "
              "row is told what another one was worth.", {TOLD: TOLD.replace("advantages.flatten()", "advantages.T.flatten()")}),

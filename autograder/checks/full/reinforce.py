@@ -65,8 +65,7 @@ class LogProbsOfTokens(Check):
         edit("mean-over-vocabulary", "From the logit you take the mean of its row. Take the logsumexp.",
              {PICKED: f"return {LOGIT} - logits.mean(dim=-1)"}),
         edit("log-of-softmax", "The log of a softmax is -inf, or cut off, where a probability is too small for a number: with "
-             "logits of "
-             "1000 nothing is left of the answer. Use log_softmax, or the logit less the logsumexp.",
+             "logits of 1000 nothing is left of the answer. Use log_softmax, or the logit less the logsumexp.",
              {PICKED: "return logits.softmax(dim=-1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1).add(1e-8).log()"}),
         edit("probabilities", "These are probabilities. Asked for are their logs.",
              {PICKED: "return (-surprise).exp().view(tokens.shape)"}),
@@ -90,8 +89,7 @@ class LogProbsRefuse(Refuses):
 
     mistakes = [
         edit("broadcast", "Logits of another length than the tokens go through, and tokens outside the vocabulary end in an "
-             "index "
-             "error from deep inside. Refuse them.", {"    given.require_logits(logits, tokens)\n": ""}),
+             "index error from deep inside. Refuse them.", {"    given.require_logits(logits, tokens)\n": ""}),
         edit("anything-goes", "Tokens that are no integers are to be refused with a ValueError that says so.",
              {'    given.require_tokens("tokens", tokens, least=2)\n': "    tokens = tokens.long()\n"}),
     ]  # fmt: skip
@@ -131,16 +129,14 @@ class TokensOfThePolicy(Check):
              {BEFORE: "before = ends.cumsum(dim=1)"}),
         edit("padding-scored", "Padding behind the end is True. Only what the policy wrote counts.",
              {RETURN_MASK: "return torch.ones_like(completion, dtype=torch.bool)"}),
-        edit("pad-alone", "You only look for the pad token. What stands behind the first EOS does not count, whatever it is; and "
-             "a pad "
-             "token with others behind it was drawn.", {RETURN_MASK: "return completion != pad_token_id"}),
+        edit("pad-alone", "You only look for the pad token. What stands behind the first EOS does not count, whatever it is; "
+             "and a pad token with others behind it was drawn.", {RETURN_MASK: "return completion != pad_token_id"}),
         edit("drawn-pad-dropped", "A pad token inside a completion is False. It was drawn, like any token of the vocabulary, and "
              "its "
              "log-probability belongs to the sequence's.", {RETURN_MASK: "return (before == 0) & (completion != pad_token_id)"}),
         edit("cut-off-padding", "In a row without EOS the padding at its end is True.", {RETURN_MASK: "return before == 0"}),
-        edit("prompt-ends-it", "An EOS in the prompt ends the completion. Look for it behind the prompt only: many models begin "
-             "every "
-             "text with their EOS.",
+        edit("prompt-ends-it", "An EOS in the prompt ends the completion. Look for it behind the prompt only: many models "
+             "begin every text with their EOS.",
              {"ends = torch.zeros_like(completion) if eos_token_id is None else (completion == eos_token_id).long()\n    "
               + BEFORE:
               "ends = torch.zeros_like(tokens) if eos_token_id is None else (tokens == eos_token_id).long()\n"
@@ -237,40 +233,33 @@ class LossAndGradient(Check):
         edit("padding-scored", "Padding behind the EOS is scored: nobody drew it. Its log-probabilities are to be 0.",
              {MASK: "mask = torch.ones_like(output_tokens[:, seed_token_length:]).bool()"}),
         edit("padding-multiplied", "Padding is multiplied by 0, and -inf times 0 is NaN: under top-k a pad token may have "
-             "probability 0. Use "
-             "`masked_fill` or `torch.where`.", {FILL: "log_probs = log_probs * mask"}),
+             "probability 0. Use `masked_fill` or `torch.where`.", {FILL: "log_probs = log_probs * mask"}),
         edit("pad-is-eos", "The EOS is not scored. The policy chose it, and its log-probability is part of the completion's.",
              {MASK: MASK + "\n    mask = mask & torch.cat([mask[:, 1:], (mask.sum(dim=1, keepdim=True) == mask.shape[1])], "
              "dim=1)"}),
         edit("mean-over-tokens", "You average over tokens. Then what a token of a long completion is told is worth less: the "
-             "gradient is no longer "
-             "that of the expected reward. The sum over a row's tokens is meant, and the mean over rows.",
+             "gradient is no longer that of the expected reward. The sum over a row's tokens is meant, and the mean over rows.",
              {LOSS: "loss = -(reward.detach().unsqueeze(1) * log_probs).sum() / mask.sum()"}),
-        edit("mean-of-row-means", "Each row is divided by its own length: a bias towards long completions that are bad and short "
-             "ones that are "
-             "good. The log-probability of a completion is a sum.",
+        edit("mean-of-row-means", "Each row is divided by its own length: a bias towards long completions that are bad and "
+             "short ones that are good. The log-probability of a completion is a sum.",
              {LOSS: "loss = -(reward.detach() * log_probs.sum(dim=1) / mask.sum(dim=1)).mean()"}),
         edit("sum-over-rows", "The loss is a mean over rows, not a sum: else the step grows with the batch.",
              {LOSS: LOSS.replace(".mean()", ".sum()")}),
         edit("unshifted-log-probs", "Your completion starts one column late in the logits: each token is scored by logits that "
-             "have "
-             "read it.", {KEPT: "        logits_to_keep=output_tokens.shape[1] - before,\n".replace(
+             "have read it.", {KEPT: "        logits_to_keep=output_tokens.shape[1] - before,\n".replace(
                  "- before", "- before - 1"), SCORED: "log_probs = torch.log_softmax(warped(logits, temperature, top_k), "
-                 "-1).gather("
-                 "-1, output_tokens[:, seed_token_length:].unsqueeze(-1)).squeeze(-1)"}),
+                 "-1).gather(-1, output_tokens[:, seed_token_length:].unsqueeze(-1)).squeeze(-1)"}),
         edit("dropped-token", "The first token of the completion is not in your loss. It is scored by the logits at the prompt's "
              "last "
              "token.", {FILL: FILL + "\n    log_probs = torch.cat([torch.zeros_like(log_probs[:, :1]), log_probs[:, 1:]], "
              "dim=1)"}),
-        edit("no-position-ids", "Rows padded on the left are scored without `position_ids`: GPT-2 takes the first real token for "
-             "the "
-             "third or fourth. Pass `position_ids(attention_mask)`.", {POSITIONS: ""}),
+        edit("no-position-ids", "Rows padded on the left are scored without `position_ids`: GPT-2 takes the first real token "
+             "for the third or fourth. Pass `position_ids(attention_mask)`.", {POSITIONS: ""}),
         edit("padding-attended", "Neither the attention mask nor the position ids reach the model: padding on the left is read "
              "as text.",
              {"        attention_mask=attention_mask,\n" + POSITIONS: ""}),
         edit("sampler-is-not-scorer", "Tokens drawn with a temperature or top-k are scored under the plain softmax. That is "
-             "another "
-             "distribution; `warped(logits, temperature, top_k)` is the one that was sampled.",
+             "another distribution; `warped(logits, temperature, top_k)` is the one that was sampled.",
              {"token_log_probs(warped(logits, temperature, top_k)": "token_log_probs(logits"}),
         edit("top-k-not-scored", "top_k is not taken into account in the scores. `warped` does both.",
              {"token_log_probs(warped(logits, temperature, top_k)": "token_log_probs(warped(logits, temperature)"}),
@@ -347,8 +336,7 @@ class LossRefuses(Refuses):
 
     mistakes = [
         edit("rm-broadcast", "A reward of shape (B, 1) times log-probabilities (B,) gives (B, B): each row is paid every row's "
-             "reward. "
-             "Refuse it.", {'    given.require_rewards("reward", reward, len(output_tokens))\n': ""}),
+             "reward. Refuse it.", {'    given.require_rewards("reward", reward, len(output_tokens))\n': ""}),
         edit("padded-right", "Prompts padded on the right go through: their completions then begin behind padding.",
              {"    given.require_left_padding(attention_mask, output_tokens, seed_token_length)\n": ""}),
     ]  # fmt: skip
@@ -380,9 +368,8 @@ class MeanOfTheOthers(Check):
     def one_number(self, rewards):
         return {**self.truth(rewards), "baseline": rewards.mean()}
 
-    @mistake("running-mean", "Each row is compared with the rows before it. All other rows of the batch may serve: none of them "
-    "depends on "
-             "this row's completion.")  # fmt: skip
+    @mistake("running-mean", "Each row is compared with the rows before it. All other rows of the batch may serve: none of "
+    "them depends on this row's completion.")  # fmt: skip
     def rows_before(self, rewards):
         return {**self.truth(rewards), "baseline": np.array([rewards[:i].mean() if i else 0.0 for i in range(len(rewards))])}
 
@@ -436,9 +423,8 @@ class LeaveOneOut(Check):
         return {"advantages": advantages, "dtype": "float64", "arguments changed": "none"}
 
     mistakes = [
-        edit("baseline-first", "The group's mean has the row's own reward in it: all advantages come out (K - 1)/K of what they "
-             "are. Compare "
-             "with the mean of the *others*.", {OTHERS: "others = groups.mean(dim=1, keepdim=True)"}),
+        edit("baseline-first", "The group's mean has the row's own reward in it: all advantages come out (K - 1)/K of what "
+             "they are. Compare with the mean of the *others*.", {OTHERS: "others = groups.mean(dim=1, keepdim=True)"}),
         edit("groups-interleaved", "Your groups are made of every n-th row. The completions of one prompt stand next to each "
              "other.",
              {"rewards.view(-1, group_size)  # (prompts, K)": "rewards.view(group_size, -1).T", "(groups - others).flatten()":
@@ -467,8 +453,7 @@ class LeaveOneOutRefuses(Refuses):
 
     mistakes = [
         edit("lonely-group", "A group of one has nobody to compare with, and rows that do not fill groups belong to nobody: a "
-             "ValueError that names "
-             "`group_size`.", {"    given.require_groups(group_size, len(rewards))\n": ""}),
+             "ValueError that names `group_size`.", {"    given.require_groups(group_size, len(rewards))\n": ""}),
     ]  # fmt: skip
 
 
@@ -511,8 +496,7 @@ class AFreshPolicy(Check):
              "parameters.",
              {COPY: "policy = copy.deepcopy(reference).eval()"}),
         edit("dropout-on", "The policy is in training mode: with dropout the distribution that is scored is not the one that "
-             "wrote. "
-             "`eval()` switches it off.", {COPY: "policy = copy.deepcopy(reference).requires_grad_(True).train()"}),
+             "wrote. `eval()` switches it off.", {COPY: "policy = copy.deepcopy(reference).requires_grad_(True).train()"}),
         edit("optimizer-of-the-reference", "The optimizer holds the reference's parameters: steps move those, and the policy "
              "stays where it is.",
              {ADAMW: "return policy, torch.optim.AdamW(reference.parameters(), lr=learning_rate)"}),
@@ -602,11 +586,9 @@ class TrainingReplay(Check):
         edit("prompts-once", "The prompts are not repeated: every group needs `config.group_size` completions of one prompt.",
              {REPEATED: "rollout = loop.rollout(prompts)"}),
         edit("dropout-in-update", "The policy is left in training mode: dropout is on where tokens are scored, off where they "
-             "were drawn. Call "
-             "`loop.policy.eval()` first.", {"    loop.policy.eval()\n": ""}),
+             "were drawn. Call `loop.policy.eval()` first.", {"    loop.policy.eval()\n": ""}),
         edit("one-process-statistic", "The baseline is taken over this process's rows alone. With several processes each would "
-             "have another "
-             "one: `loop.gather` the rewards, and keep `loop.own` of what comes out.",
+             "have another one: `loop.gather` the rewards, and keep `loop.own` of what comes out.",
              {GATHER: "advantages = everyone = rewards", OWN: "            advantages,\n"}),
         edit("baseline-first", "The baseline has each row's own reward in it. Use `batch_baseline`, which leaves it out.",
              {BATCH: "advantages = everyone - everyone.mean()"}),
@@ -618,8 +600,7 @@ class TrainingReplay(Check):
         edit("no-attention-mask", "The rollout's attention mask does not reach the loss: padding is read, and scored.",
              {"            rollout.attention_mask,\n": "            None,\n"}),
         edit("sampler-is-not-scorer", "The temperature and top_k of the rollout do not reach the loss: another distribution is "
-             "scored than was "
-             "sampled.", {"            config.temperature,\n            config.top_k,\n": ""}),
+             "scored than was sampled.", {"            config.temperature,\n            config.top_k,\n": ""}),
         edit("flipped-sign", "The update goes the wrong way: rewarded completions become less likely.",
              {"        loop.update(loss)\n": "        loop.update(-loss)\n"}),
         edit("no-update", "The loop never updates the policy.", {"        loop.update(loss)\n": ""}),

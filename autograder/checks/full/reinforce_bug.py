@@ -48,8 +48,7 @@ class WhereThePolicyEnds(Check):
 
     mistakes = [
         edit("bug-untouched", "The loop is as quietly wrong as it was given to you. Take one row and one update: for which of "
-             "its "
-             "tokens does the probability have a gradient, and for which should it?", {GOOD: BAD}),
+             "its tokens does the probability have a gradient, and for which should it?", {GOOD: BAD}),
         edit("prompt-in-loss", "Now the first token the policy chose is in the sum, and the prompt is too: the policy did not "
              "choose that.",
              {GOOD: "    of_the_row = log_probs.masked_fill("
@@ -62,8 +61,7 @@ class WhereThePolicyEnds(Check):
         edit("dropped-token", "The padding is out of the sum now, but the first token the policy chose is still missing.",
              {GOOD: BAD.replace("chosen[:, :-1]", "(chosen[:, :-1] & chosen[:, 1:])")}),
         edit("unshifted-log-probs", "Mask and log-probabilities agree now, and both are wrong: logits at a token are scored "
-             "against that token "
-             "itself, which they have read.",
+             "against that token itself, which they have read.",
              {GOOD: BAD, "    return log_probs.gather(-1, written.tokens[:, 1:].unsqueeze(-1))":
               "    return log_probs.gather(-1, written.tokens[:, :-1].unsqueeze(-1))"}),
         edit("lower-rate", SYMPTOM + "with a smaller learning rate everything goes wrong more slowly." + CAUSE,

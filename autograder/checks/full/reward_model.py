@@ -341,21 +341,18 @@ class LastToken(Check):
         return self.columns(np.full(len(attention_mask), attention_mask.shape[1] - 1))
 
     @mistake("right-padding-only", "The number of real tokens, less one, is the last real token's column only if padding "
-        "stands on "
-             "the right. On the left it points into the middle of the text.")  # fmt: skip
+        "stands on the right. On the left it points into the middle of the text.")  # fmt: skip
     def counted(self, attention_mask):
         return self.columns(attention_mask.sum(1) - 1)
 
     @mistake("left-padding-only", "This reads the last column unless the row has padding on its right, and then its first pad "
-        "token: "
-             "one column too late.")  # fmt: skip
+        "token: one column too late.")  # fmt: skip
     def first_pad(self, attention_mask):
         ends = [int(np.flatnonzero(row)[-1]) for row in attention_mask]
         return self.columns(np.minimum(np.array(ends) + 1, attention_mask.shape[1] - 1))
 
     @mistake("first-token", "This is the first real token. A causal model knows nothing of the text there: the last one has "
-        "seen it "
-             "all.")  # fmt: skip
+        "seen it all.")  # fmt: skip
     def first(self, attention_mask):
         return self.columns(attention_mask.argmax(1))
 
@@ -430,8 +427,7 @@ class Scores(Check):
              "in the middle of the text with padding on the left.",
              {PICKED: "last = out.last_hidden_state[rows, attention_mask.sum(dim=1) - 1]"}),
         edit("no-position-ids", "The places of the tokens are missing, so a row that is padded on the left begins at place 2 "
-             "or 5 "
-             "in place of 0. GPT-2 learns an embedding for each place: it is another text to it.",
+             "or 5 in place of 0. GPT-2 learns an embedding for each place: it is another text to it.",
              {", position_ids=places": ""}),
         edit("no-attention-mask", "The attention mask is not handed on: tokens behind padding on the left attend to it.",
              {"attention_mask=attention_mask, position_ids": "attention_mask=torch.ones_like(attention_mask), position_ids"}),
@@ -444,8 +440,7 @@ class Scores(Check):
         edit("squashed", "The score is squeezed by tanh. It is any number; the sigma belongs to the loss.",
              {SCORE: "return torch.tanh(self.score(last)).squeeze(-1)"}),
         edit("rm-broadcast", "The scores have the shape (batch, 1). Against (batch,) torch makes (batch, batch) of them, "
-             "without a "
-             "word.", {SCORE: "return self.score(last)"}),
+             "without a word.", {SCORE: "return self.score(last)"}),
         edit("cut-graph", "No gradient reaches the transformer: only the head would be trained.",
              {PICKED: PICKED.replace("[rows, last_token(attention_mask)]", "[rows, last_token(attention_mask)].detach()")}),
     ]  # fmt: skip
@@ -544,8 +539,7 @@ class Frozen(Check):
         return self.marked(layers, fractions, lambda f: math.ceil(f * layers - 1e-9))
 
     @mistake("freeze-float-error", "0.29 * 100 is 28.999999999999996 to a computer, and `int` makes 28 of it. Add a hair "
-        "before you "
-             "round down.")  # fmt: skip
+        "before you round down.")  # fmt: skip
     def truncated(self, layers, fractions):
         return self.marked(layers, fractions, lambda f: int(f * layers))
 
@@ -625,18 +619,15 @@ class PairwiseLoss(LossOf):
              "the pairs that are most wrong. Use `F.logsigmoid`.", {LOSS: "return -(torch.sigmoid(chosen - rejected) + "
              "1e-8).log().mean()"}),
         edit("no-sigma", "This is the negative difference of the scores, without log sigma: then a pair that is long settled "
-             "pulls as "
-             "hard as ever, and there is no minimum.", {LOSS: "return -(chosen - rejected).mean()"}),
+             "pulls as hard as ever, and there is no minimum.", {LOSS: "return -(chosen - rejected).mean()"}),
         edit("two-log-sigmoids", "Two separate terms, -log sigma(chosen) - log sigma(-rejected): each answer is judged good or "
-             "bad by "
-             "itself. The likelihood of a choice has one sigma, of the *difference*.",
+             "bad by itself. The likelihood of a choice has one sigma, of the *difference*.",
              {LOSS: "return -(F.logsigmoid(chosen) + F.logsigmoid(-rejected)).mean()"}),
         edit("margin-ranking", "This is a hinge, as in a margin ranking loss. It is no likelihood: its scores give no "
              "probability.",
              {LOSS: "return F.relu(1 - (chosen - rejected)).mean()"}),
         edit("sigmoid-without-log", "This is 1 - sigma, the share of wrong choices to be expected, not its log-likelihood: "
-             "pairs that "
-             "are badly wrong hardly pull.", {LOSS: "return torch.sigmoid(rejected - chosen).mean()"}),
+             "pairs that are badly wrong hardly pull.", {LOSS: "return torch.sigmoid(rejected - chosen).mean()"}),
         edit("sum-for-mean", "The losses of the pairs are added up. Asked for is their mean.",
              {LOSS: LOSS.replace("mean", "sum")}),
         edit("sigma-of-the-mean", "You average the differences and take log sigma once. Each pair has its own loss; the mean "
@@ -896,11 +887,9 @@ class Training(Check):
 
     mistakes = [
         edit("last-weights", "You end with the last weights, not with those that were best on the validation pairs. Training "
-             "goes on "
-             "for `patience` measurements after the best one, and those are the overfitted ones.", {RESTORE: ""}),
+             "goes on for `patience` measurements after the best one, and those are the overfitted ones.", {RESTORE: ""}),
         edit("chosen-by-training-loss", "The best weights are chosen by the loss on the batch that they were trained on. It "
-             "says how "
-             "well the model remembers; validation pairs say what it has learned.",
+             "says how well the model remembers; validation pairs say what it has learned.",
              {LOOK: LOOK + '            figures, told = {**figures, "validation_loss": loss.item()}, figures\n',
               "        loop.log(**figures)": '        if kept["steps"] % config.evaluate_every == 0:\n            figures = '
               'told\n'
@@ -910,22 +899,18 @@ class Training(Check):
              {MEASURED: "c, r = given.pair_scores(model, loop.validation())\n        return 1 - ((1 + (c - r).sign()) / "
                  "2).mean().item()"}),
         edit("best-from-infinity", "The weights before the first step are not measured. If training makes them worse at once, "
-             "they are "
-             "the best there are.", {"best=measured(), waited=0": "best=math.inf, waited=0"}),
+             "they are the best there are.", {"best=measured(), waited=0": "best=math.inf, waited=0"}),
         edit("start-not-remembered", "The weights before the first step are measured but not remembered: if nothing gets "
              "better, there "
              "is nothing to come back to.", {BEFORE: "        kept.update(steps=0, best=measured(), waited=0)\n"}),
         edit("patience-never-renewed", "Measurements that were no better are counted over the whole run. It is so many *in a "
-             "row*: a "
-             "better one starts the count anew.", {KEEP: KEEP.replace(", waited=0", "")}),
+             "row*: a better one starts the count anew.", {KEEP: KEEP.replace(", waited=0", "")}),
         edit("patience-off-by-one", "You stop one measurement too late.", {PATIENCE: 'if kept["waited"] > config.patience:'}),
         edit("never-stops", "It never stops early.", {PATIENCE: "if False:"}),
         edit("beginning-forgotten", "A run that goes on where it was stopped has its best loss in `loop.kept`. You measure "
-             "anew, and "
-             "whatever the weights are now counts as the best.", {'    if "best" not in kept:\n': "    if True:\n"}),
+             "anew, and whatever the weights are now counts as the best.", {'    if "best" not in kept:\n': "    if True:\n"}),
         edit("mean-of-means", "The validation loss is a mean of the batches' means. The last batch may hold one pair, and "
-             "would count as "
-             "much as a full one: take the mean over all pairs.",
+             "would count as much as a full one: take the mean over all pairs.",
              {MEASURED: "return sum(pairwise_loss(*given.pair_scores(model, [b])).item() for b in loop.validation()) / "
                         "max(len(list(loop.validation())), 1)"}),
         edit("first-batch-only", "Only the first batch of validation pairs is looked at.",

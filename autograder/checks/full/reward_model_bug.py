@@ -76,8 +76,7 @@ class WhereTrainingEnds(Check):
 
     mistakes = [
         edit("bug-untouched", "Training ends as quietly wrong as it was given to you. Print one number of what `weights_of` "
-             "has kept, "
-             "right after the best look and again ten updates later.", {RIGHT: WRONG}),
+             "has kept, right after the best look and again ten updates later.", {RIGHT: WRONG}),
         edit("stops-at-the-first-rise", SYMPTOM + "training that stops as soon as a look is worse than the one before ends one "
              "look too late, and is not let past a bump." + CAUSE,
              {RIGHT: WRONG, BETTER: "            if now > best:\n                break\n" + BETTER}),

@@ -83,12 +83,10 @@ class Columns(Check):
 
     mistakes = [
         edit("label-padding", "Labels are filled up with the pad token, and so padding is scored: the model learns to write "
-             "pads, "
-             "and the loss looks better than it is. Fill them up with -100.",
+             "pads, and the loss looks better than it is. Fill them up with -100.",
              {LABELS: LABELS.replace("[IGNORED]", "[tokenizer.pad_token_id]")}),
         edit("eos-cut-off", "A text that is cut has lost its EOS: the model learns from it that answers stop being written in "
-             "the "
-             "middle and never end. Cut to one token fewer and put EOS behind.",
+             "the middle and never end. Cut to one token fewer and put EOS behind.",
              {KEPT: "found[name] = [[*row, tokenizer.eos_token_id][:limit] for row in ids]"}),
         edit("no-eos", "There is no EOS behind the texts. Where a model never sees one, it never ends.",
              {KEPT: "found[name] = [list(row[: limit - 1]) for row in ids]"}),
@@ -106,8 +104,7 @@ class Columns(Check):
              {'tokenizer(list(examples[name])': 'tokenizer(list(examples["source" if name == "target" else "target"])'}),
         edit("one-length-for-both", "`max_source` bounds the targets too.", {'("target", max_target)': '("target", max_source)'}),
         edit("pad-is-eos", "You tell padding by its token id. The text itself may hold that token: what is padding is known "
-             "from the "
-             "row's length.",
+             "from the row's length.",
              {MASK: '"attention_mask": [[int(token != tokenizer.pad_token_id) for token in row] + [0] * (width - len(row)) '
                     'for row in found["source"]],'}),
         edit("all-real", "The mask calls padding real: the encoder reads it, and the same source means something else in another "
@@ -115,9 +112,8 @@ class Columns(Check):
         edit("padding-left", "Padding stands on the left. An encoder-decoder's rows are padded on the right.",
              {READ: '"input_ids": [[tokenizer.pad_token_id] * (width - len(row)) + row for row in found["source"]],',
               MASK: MASK.replace("[1] * len(row) + [0] * (width - len(row))", "[0] * (width - len(row)) + [1] * len(row)")}),
-        edit("shifted-twice", "The labels are moved one place already. They stand where their tokens stand; `shift_right` makes "
-             "the "
-             "decoder's input of them, and else it happens twice.",
+        edit("shifted-twice", "The labels are moved one place already. They stand where their tokens stand; `shift_right` "
+             "makes the decoder's input of them, and else it happens twice.",
              {LABELS: '"labels": [[*row[1:], IGNORED] + [IGNORED] * (time - len(row)) for row in found["target"]],'}),
     ]  # fmt: skip
 
@@ -172,9 +168,8 @@ class Shifted(Check):
         return {"decoder_input_ids": shifted(labels, start_id, pad_id), "arguments changed": False}
 
     mistakes = [
-        edit("unshifted", "The decoder reads the labels themselves: at each place it sees the very token it is to say. The loss "
-             "falls "
-             "to nothing, and the model has learned to copy its input, which is not there when it writes.",
+        edit("unshifted", "The decoder reads the labels themselves: at each place it sees the very token it is to say. The "
+             "loss falls to nothing, and the model has learned to copy its input, which is not there when it writes.",
              {BEFORE: "before = labels"}),
         edit("shifted-left", "The labels have moved to the left: the decoder would read the *next* token. It reads those before.",
              {BEFORE: "before = torch.cat([labels[:, 1:], start], dim=1)"}),
@@ -183,8 +178,7 @@ class Shifted(Check):
         edit("pad-for-start", "The start token is `start_id`. That T5's is its pad token is T5's own affair.",
              {START: "start = torch.full_like(labels[:, :1], pad_id)"}),
         edit("label-padding", "-100 is still there. It is no token: the decoder's embedding has no row for it. Put the pad "
-             "token in "
-             "its place.", {FILLED: "return before"}),
+             "token in its place.", {FILLED: "return before"}),
         edit("wrap-around", "The last label has come round to the front (`torch.roll`). The start token stands there.",
              {BEFORE: "before = labels.roll(1, dims=1)"}),
         edit("one-longer", "The result is one place longer than the labels: the last label is read by nobody.",
@@ -237,8 +231,7 @@ class Batch(Check):
 
     mistakes = [
         edit("superfluous-columns", "Columns in which every row has padding are still there: the model computes them for "
-             "nothing. As "
-             "wide as the longest of these rows is enough.",
+             "nothing. As wide as the longest of these rows is enough.",
              {WIDTH: 'width = max(len(row["attention_mask"]) for row in rows)',
               TIME: 'time = max(len(row["labels"]) for row in rows)'}),
         edit("cut-to-the-shortest", "Rows are cut to the shortest of the batch, and the others lose their ends.",
@@ -246,16 +239,14 @@ class Batch(Check):
         edit("label-padding", "Labels are filled up with the pad token, which will be scored. Fill them up with -100.",
              {BATCH_LABELS: 'labels = filled("labels", time, pad_id)'}),
         edit("pad-is-eos", "You tell padding by its token id: EOS is lost where it is the pad token too. The mask and -100 say "
-             "what is "
-             "padding.", {WIDTH: 'width = max(sum(token != pad_id for token in row["input_ids"]) for row in rows)',
+             "what is padding.", {WIDTH: 'width = max(sum(token != pad_id for token in row["input_ids"]) for row in rows)',
                           TIME: 'time = max(sum(label not in (IGNORED, pad_id) for label in row["labels"]) for row in rows)'}),
         edit("unshifted", "The decoder's input is the labels themselves. It is `shift_right` of them.",
              {DECODER: '"decoder_input_ids": labels.masked_fill(labels == IGNORED, pad_id),'}),
         edit("pad-for-start", "The decoder's start token is `start_id`, not the pad token.",
              {DECODER: '"decoder_input_ids": shift_right(labels, pad_id, pad_id),'}),
         edit("ignored-in-the-source", "The source is filled up with -100. That is for labels; the encoder reads the pad token, "
-             "under "
-             "mask 0.", {BATCH_READ: '"input_ids": filled("input_ids", width, IGNORED),'}),
+             "under mask 0.", {BATCH_READ: '"input_ids": filled("input_ids", width, IGNORED),'}),
         edit("padding-is-real", "The mask has 1 on padding.",
              {'"attention_mask": filled("attention_mask", width, 0),': '"attention_mask": filled("attention_mask", width, 1),'}),
     ]  # fmt: skip
@@ -284,17 +275,15 @@ class Loss(Check):
 
     mistakes = [
         edit("shifted-twice", "You shift once more, as a decoder-only model needs it. Here the decoder's input has been "
-             "shifted: the "
-             "logits at t are for labels[:, t].",
+             "shifted: the logits at t are for labels[:, t].",
              {SCORED: "    if labels.shape[1] > 1:\n        logits, labels = logits[:, :-1], labels[:, 1:]\n" + SCORED}),
         edit("label-padding", "Positions with the label -100 are scored as if they were token 0. They do not count at all.",
              {SCORED: "    labels = labels.clamp(min=0)\n    scored = torch.ones_like(labels, dtype=torch.bool)\n    total"}),
         edit("padding-scored", "The sum is divided by the number of all places, padding with them. Divide by the number of real "
              "labels.",
              {MEAN: MEAN.replace("scored.sum()", "labels.numel()")}),
-        edit("mean-of-means", "You average each row by itself, then the rows: a token of a short answer counts more than one of "
-             "a long "
-             "answer. The mean is over all real labels.",
+        edit("mean-of-means", "You average each row by itself, then the rows: a token of a short answer counts more than one "
+             "of a long answer. The mean is over all real labels.",
              {MEAN: "if count is not None:\n        return total / count\n    flat = "
              "logits.new_zeros(labels.shape).masked_scatter("
                     "scored, -chosen_log_probs(logits[scored], labels[scored]))\n    rows = flat.sum(dim=1) / "
@@ -304,8 +293,7 @@ class Loss(Check):
         edit("mean-per-row", "You divide by the number of rows. The mean is over "
              "tokens.", {MEAN: MEAN.replace("scored.sum()", "len(labels)")}),
         edit("count-ignored", "`count` has no effect. Where a step takes several batches, all of them divide by the same "
-             "number, that of "
-             "the tokens of all.", {MEAN: "return total / scored.sum()"}),
+             "number, that of the tokens of all.", {MEAN: "return total / scored.sum()"}),
         edit("divided-twice", "With `count` you divide the mean by it once more.",
              {MEAN: "mean = total / scored.sum()\n    return mean if count is None else mean / count"}),
         edit("flipped-sign", "The sign is that of a log-likelihood, which is to be made large. A loss is to be made small.",
@@ -317,8 +305,7 @@ class Loss(Check):
              "in one step.",
              {TOTAL: "total = -logits[scored].softmax(-1).log().gather(1, labels[scored].unsqueeze(1)).sum()"}),
         edit("log-plus-epsilon", "A small number inside the logarithm hides the infinity, and with it the gradient of exactly "
-             "the tokens "
-             "that are most wrong.",
+             "the tokens that are most wrong.",
              {TOTAL: "total = -(logits[scored].softmax(-1) + 1e-8).log().gather(1, labels[scored].unsqueeze(1)).sum()"}),
         edit("cut-graph", "No gradient reaches the logits.", {TOTAL: TOTAL.replace("logits[", "logits.detach()[")}),
         edit("device-dtype", "The loss is float32. float64 in, float64 "
@@ -346,9 +333,8 @@ class LossInBfloat16(Check):
         return {"loss": loss(logits, labels)[0], "dtype": "float32"}
 
     mistakes = [
-        edit("half-precision", "From bfloat16 logits the loss is bfloat16: eight bits, in which 2.0 and 2.01 are the same. Take "
-             "the "
-             "logits to float32 first.",
+        edit("half-precision", "From bfloat16 logits the loss is bfloat16: eight bits, in which 2.0 and 2.01 are the same. "
+             "Take the logits to float32 first.",
              {TOTAL: "total = -logits[scored].log_softmax(-1).gather(1, labels[scored].unsqueeze(1)).sum()"}),
     ]  # fmt: skip
 
@@ -401,16 +387,14 @@ class Common(Check):
               "    return lengths[-1]\n": "    return max([0, *(n for i in range(len(reference)) for j in range(len(prediction)) "
                                           "for n in range(1, 1 + min(len(reference) - i, len(prediction) - j)) "
                                           "if list(reference[i : i + n]) == list(prediction[j : j + n]))])\n"}),
-        edit("greedy", "You take the next match wherever it is found. A match that lies far ahead can cost all those before it: "
-             "compare "
-             "both ways, and keep the better.",
+        edit("greedy", "You take the next match wherever it is found. A match that lies far ahead can cost all those before "
+             "it: compare both ways, and keep the better.",
              {"    return lengths[-1]\n": "    place, count = 0, 0\n    for word in reference:\n        rest = "
              "list(prediction[place:])\n"
               "        if word in rest:\n            place, count = place + rest.index(word) + 1, count + 1\n    return "
               "count\n"}),
         edit("one-row", "`above` is the row that is being written, so that one word of the reference is matched again and "
-             "again. Keep the "
-             "row before it.", {"above = lengths[:]": "above = lengths"}),
+             "again. Keep the row before it.", {"above = lengths[:]": "above = lengths"}),
         edit("neighbours-added", "A match adds 1 to the length *without both words*, the entry up and to the left.",
              {"above[place] + 1 if": "max(above[place + 1], lengths[place]) + 1 if"}),
         edit("left-forgotten", "Without a match the better of two ways is taken: leaving out a word of the one, or of the other.",
@@ -441,8 +425,7 @@ class Rouge(Check):
 
     mistakes = [
         edit("precision-for-recall", "Precision and recall are exchanged: precision is the share of what was *said*, recall "
-             "that of what "
-             "was *to be said*.", {PRECISION: "recall, precision = common / len(said), common / len(wanted)"}),
+             "that of what was *to be said*.", {PRECISION: "recall, precision = common / len(said), common / len(wanted)"}),
         edit("recall-alone", "The F-measure is the recall alone: the longer a prediction, the better.",
              {HARMONIC: '"fmeasure": recall'}),
         edit("arithmetic-mean", "The F-measure is the harmonic mean, 2 P R / (P + R): low where either is low.",
@@ -492,11 +475,9 @@ class Decoded(Check):
 
     mistakes = [
         edit("decodes-minus-100", "-100 is handed to the tokenizer, which has no such token: some raise an error, some write a "
-             "word. Put "
-             "the pad token in its place first.", {AS_PAD: "ids = ids % len(tokenizer)"}),
-        edit("specials-in-the-text", "Start, EOS and pad stand in the texts as words, and ROUGE compares them: every prediction "
-             "that ends "
-             "then agrees with every reference in one word. Leave them out: skip_special_tokens.",
+             "word. Put the pad token in its place first.", {AS_PAD: "ids = ids % len(tokenizer)"}),
+        edit("specials-in-the-text", "Start, EOS and pad stand in the texts as words, and ROUGE compares them: every "
+             "prediction that ends then agrees with every reference in one word. Leave them out: skip_special_tokens.",
              {"skip_special_tokens=True": "skip_special_tokens=False"}),
         edit("cut-at-the-first", "The first token of each row is thrown away, whether it is a start token or a word.",
              {TEXTS: TEXTS.replace("(ids, skip", "(ids[:, 1:], skip")}),
@@ -532,9 +513,8 @@ class Metrics(Check):
         return {**metrics(words, predictions, label_ids, stem), "arguments changed": False}
 
     mistakes = [
-        edit("precision-or-recall", "This is the recall: a prediction that says everything, whatever else it says, gets 1. Take "
-             "the "
-             "F-measure.", {SCORES: SCORES.replace(".fmeasure", ".recall")}),
+        edit("precision-or-recall", "This is the recall: a prediction that says everything, whatever else it says, gets 1. "
+             "Take the F-measure.", {SCORES: SCORES.replace(".fmeasure", ".recall")}),
         edit("exchanged", "References and predictions are exchanged, so that what counts as length and as ended is the "
              "references'.",
              {"(prediction.label_ids, prediction.predictions)": "(prediction.predictions, prediction.label_ids)",
@@ -618,8 +598,7 @@ class WrittenRefuses(Check):
 
     mistakes = [
         edit("cut-to-the-shorter", "Rows and predictions of different number went through, cut to the shorter of the two: from "
-             "some row "
-             "on they may not belong together.", {"    require_as_many(rows, generated)\n": ""}),
+             "some row on they may not belong together.", {"    require_as_many(rows, generated)\n": ""}),
     ]  # fmt: skip
 
 
@@ -675,8 +654,7 @@ class TrainerEvaluates(Built):
 
     mistakes = [
         edit("teacher-forced", "Evaluation does not generate: it takes the likeliest token behind each piece of the "
-             "*reference*. That "
-             "figure is far better than anything the model writes by itself. `predict_with_generate=True`.",
+             "*reference*. That figure is far better than anything the model writes by itself. `predict_with_generate=True`.",
              {"predict_with_generate=True": "predict_with_generate=False", "compute_metrics=partial(compute_metrics, "
              "tokenizer=tokenizer)":
               "compute_metrics=lambda found: "
@@ -728,12 +706,10 @@ class TrainerLearns(Built):
 
     mistakes = [
         edit("mean-of-means", "Each of the batches of a step is averaged by itself, so that tokens of batches with short "
-             "answers weigh "
-             "more. Divide by the number of tokens of all (`num_items_in_batch`).",
+             "answers weigh more. Divide by the number of tokens of all (`num_items_in_batch`).",
              {OWN_LOSS: "return sft_loss(outputs.logits, labels) / config.accumulate"}),
         edit("not-divided", "The losses of the batches of a step are added up, each divided by its own tokens: the gradient "
-             "grows with "
-             "`config.accumulate`. Divide by the number of tokens of all (`num_items_in_batch`).",
+             "grows with `config.accumulate`. Divide by the number of tokens of all (`num_items_in_batch`).",
              {OWN_LOSS: "return sft_loss(outputs.logits, labels)"}),
         edit("summed", "The loss is a sum over tokens.", {OWN_LOSS: "return sft_loss(outputs.logits, labels, 1)"}),
         edit("learns-from-validation", "The trainer learns from the validation rows.",
@@ -771,8 +747,7 @@ class TrainerKeepsTheBest(Built):
              "best one.",
              {"load_best_model_at_end=True": "load_best_model_at_end=False"}),
         edit("best-by-loss", "The best checkpoint is chosen by the loss, which says how well references are foreseen, not how "
-             "well the "
-             "model writes. `metric_for_best_model` is rougeL.",
+             "well the model writes. `metric_for_best_model` is rougeL.",
              {BEST: '        metric_for_best_model="loss",\n        greater_is_better=False,\n'}),
         edit("keeps-the-worst", "The checkpoint with the *lowest* ROUGE-L is kept: greater is better.",
              {"greater_is_better=True": "greater_is_better=False"}),

@@ -42,14 +42,12 @@ class WhereTheModelEnds(Check):
              {START: "", BEFORE: "    before = labels\n"}),
         edit("shifted-left", "Now the decoder reads the tokens behind the one it is to say.",
              {BEFORE: "    before = torch.cat([labels[:, 1:], start], dim=1)\n"}),
-        edit("end-for-start", "Now every answer begins behind END. That is the same for all, but not what the model reads first "
-             "when it "
-             "writes by itself: that is START.", {START: START.replace("world.START", "world.END")}),
+        edit("end-for-start", "Now every answer begins behind END. That is the same for all, but not what the model reads "
+             "first when it writes by itself: that is START.", {START: START.replace("world.START", "world.END")}),
         edit("label-padding", "Now padding is scored: the loss falls below what is possible.",
              {LOSS: "        loss = token_loss(logits, labels.masked_fill(labels == IGNORED, world.PAD))\n"}),
         edit("longest-left-out", SYMPTOM + "without the longest answers of each batch nothing teaches the wrong beginning, nor "
-             "how to "
-             "answer so long." + CAUSE,
+             "how to answer so long." + CAUSE,
              {**WRONG, LOSS: "        short = labels.clone()\n        short[labels[:, -1] != IGNORED] = IGNORED\n"
               "        loss = F.cross_entropy(logits.flatten(0, 1), short.flatten(), ignore_index=IGNORED, reduction=\"sum\") / "
               "(short != IGNORED).sum().clamp(min=1)\n"}),

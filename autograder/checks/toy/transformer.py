@@ -641,8 +641,7 @@ class TrainingReplay(TrainingCheck):
              "step.",
              {CLIP: "pass"}),
         edit("clips-each-value",
-             "Each entry of the gradient was clipped by itself, which turns its direction. Asked for is the norm of the "
-             "whole.",
+             "Each entry of the gradient was clipped by itself, which turns its direction. Asked for is the norm of the whole.",
              {CLIP: CLIP.replace("norm_", "value_")}),
         edit("mask-not-passed",
              "The model does not get the mask: with padding on the left its positions are wrong.",
@@ -850,9 +849,8 @@ class TopP(DistributionCheck):
         edit("ties-cut",
              "Of equally probable tokens one went and one stayed, by its place in the vocabulary. Equal tokens stay or go "
              "together.",
-             {TOP_P: "order = scaled.sort(dim=-1, descending=True, stable=True).indices; "
-                     "kept = ranked.masked_fill(before >= top_p, -torch.inf); "
-                     "scaled = torch.full_like(scaled, -torch.inf).scatter(-1, order, kept)"}),
+             {TOP_P: "order = scaled.sort(dim=-1, descending=True, stable=True).indices; kept = ranked.masked_fill(before >= "
+                     "top_p, -torch.inf); scaled = torch.full_like(scaled, -torch.inf).scatter(-1, order, kept)"}),
         edit("before-temperature",
              "The probabilities that are added up are those at temperature 1. Divide by the temperature first.",
              {PROBS: "probs = (ranked * temperature).softmax(dim=-1)"}),
@@ -865,8 +863,7 @@ class TopP(DistributionCheck):
              "*sum* of the probabilities of the better ones.",
              {TOP_P: "scaled = scaled.masked_fill(scaled.softmax(-1) < (1 - top_p) * probs[..., :1], -torch.inf)"}),
         edit("one-cuts",
-             "top_p = 1 cut tokens: rounding makes the sum of the others 1 before the last ones come. With 1 everything "
-             "stays.",
+             "top_p = 1 cut tokens: rounding makes the sum of the others 1 before the last ones come. With 1 everything stays.",
              {"top_p < 1:": "True:"}),
         edit("top-p-ignored", "`top_p` has no effect.", {TOP_P: "pass"}),
         edit("not-normalised-again",
