@@ -29,7 +29,7 @@ from full.given.ppo_settings import Experience, PPOConfig, Reward, Span, TextPro
 from full.given.ppo_settings import completion_texts, minibatches, repetition, stacked, token_ends, value_head
 from full.given.rollout import rollout as sample
 from full.given.rollout import warped
-from full.given.scoring import chosen_log_probs
+from full.given.scoring import chosen_log_probs, single
 from full.given.text import Rollout, position_ids
 from full.kl_control import AdaptiveKLController
 from toy.ppo import approximate_kl, clip_fraction, clipped_surrogate, clipped_value_loss
@@ -57,8 +57,8 @@ class GPT2Policy(nn.Module):
         raise NotImplementedError("lesson 14: GPT2Policy.hidden")
 
     def logits(self, hidden: Float[Tensor, "... width"]) -> Float[Tensor, "... vocabulary"]:
-        """The next token's logits from hidden states of any shape: given."""
-        return self.model.get_output_embeddings()(hidden)
+        """The next token's logits from hidden states of any shape, float32 at least: given."""
+        return single(self.model.get_output_embeddings()(hidden))
 
 
 class T5Policy(nn.Module):
@@ -79,9 +79,10 @@ class T5Policy(nn.Module):
         raise NotImplementedError("lesson 14: T5Policy.hidden")
 
     def logits(self, hidden: Float[Tensor, "... width"]) -> Float[Tensor, "... vocabulary"]:
-        """The next token's logits from hidden states of any shape: given. T5 scales them where embeddings are shared."""
-        scaled = getattr(self.model.config, "scale_decoder_outputs", False)
-        return self.model.get_output_embeddings()(hidden * self.model.config.d_model**-0.5 if scaled else hidden)
+        """The next token's logits from hidden states of any shape, float32 at least: given. T5 may scale them."""
+        config = self.model.config
+        scaled = getattr(config, "scale_decoder_outputs", config.tie_word_embeddings)  # the second is what earlier versions go by
+        return single(self.model.get_output_embeddings()(hidden * config.d_model**-0.5 if scaled else hidden))
 
 
 class Value(nn.Module):
@@ -96,8 +97,8 @@ class Value(nn.Module):
         self.head = value_head(trunk.model.config.hidden_size, trunk.model.get_input_embeddings().weight)
 
     def of(self, hidden: Float[Tensor, "... width"]) -> Float[Tensor, "..."]:
-        """The values of hidden states: given."""
-        return self.head(hidden).squeeze(-1)
+        """The values of hidden states, float32 at least: given."""
+        return single(self.head(hidden)).squeeze(-1)
 
     def forward(self, rollout: Rollout) -> Float[Tensor, "batch time_and_one"]:
         return self.of(self.trunk.hidden(rollout))

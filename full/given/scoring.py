@@ -10,11 +10,14 @@ from .rollout import warped
 from .text import Rollout, position_ids
 
 
+def single(values: Tensor) -> Tensor:
+    """The same values in float32 if they have fewer digits: in mixed precision logits come out with three."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def chosen_log_probs(logits: Float[Tensor, "... vocabulary"], tokens: Int[Tensor, "..."]) -> Float[Tensor, "..."]:
     """log softmax(logits)[token], by one cross entropy; 0, without a gradient, where the token is -100, which scores nothing."""
-    flat = logits.reshape(-1, logits.shape[-1])
-    if flat.dtype in (torch.bfloat16, torch.float16):  # a sum over the vocabulary needs more digits than these have
-        flat = flat.float()
+    flat = single(logits.reshape(-1, logits.shape[-1]))  # a sum over the vocabulary needs the digits
     return -nn.functional.cross_entropy(flat, tokens.reshape(-1), reduction="none").view(tokens.shape)
 
 

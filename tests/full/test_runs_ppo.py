@@ -226,8 +226,31 @@ def test_the_policy_waits_while_the_values_are_warmed_up(tmp_path, shop):
 
 @pytest.mark.slow
 def test_mixed_precision_runs(tmp_path, shop):
-    _, rows = run("ppo", tmp_path, shop["t5"] | {"precision": "bf16", "steps": 2})
+    """Every layer learns, and the scores follow the weights: a cast that is kept from the first step would hinder both."""
+    from safetensors.torch import load_file
+
+    own, spread = [], []
+    from solutions.full import ppo as lesson
+
+    class Watched(lesson.PPOTrainer):
+        def update(self, experience):
+            figures = super().update(experience)
+            written = experience.rollout
+            with torch.no_grad():
+                now = lesson.score(self.policy, None, written, self.config.temperature, written.support)[0]
+                with torch.autocast("cpu", enabled=False):
+                    plain = lesson.score(self.policy, None, written, self.config.temperature, written.support)[0]
+            own.append((now - experience.log_probs).abs().max())
+            spread.append((now - plain).abs().max())
+            return figures
+
+    _, rows = run("ppo", tmp_path, shop["t5"] | {"precision": "bf16", "steps": 2, "save_every": 1}, PPOTrainer=Watched)
     assert len(rows) == 2 and all(math.isfinite(row["loss"]) for row in rows)
+    start = load_file(Path(shop["t5"]["model"]) / "model.safetensors")
+    now = load_file(next((tmp_path / "checkpoint").rglob("model.safetensors")))
+    assert not [name for name in start if torch.equal(start[name], now[name])]
+    # bfloat16 has 8 bits: logits of size 1 to 10 are off by some hundredths; the steps move log-probabilities by far more
+    assert min(own) > 3 * max(spread)
 
 
 def test_a_report_shows_each_reward_apart(whole):

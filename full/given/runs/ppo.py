@@ -203,12 +203,12 @@ def run(config: Config, lessons: SimpleNamespace, folder: Any, progress: common.
             generator=torch.Generator().manual_seed(config.seed),
         )
         trainer = lessons.PPOTrainer(loop, bench.policy, bench.reference, bench.value, bench.reward, config)
-        with common.kept(loop):
-            with accelerator.autocast():
+        with accelerator.autocast():
+            with common.kept(loop):
                 trainer.train()
-            common.ended(loop)
-        after = figures("after", bench, trainer)
-        sample(loop.moment.step, "after")
+                common.ended(loop)
+            after = figures("after", bench, trainer)
+            sample(loop.moment.step, "after")
     if config.trackers:
         accelerator.end_training()
     summary = summed_up(bench, loop, moment.before, after)

@@ -21,9 +21,14 @@ def is_main() -> bool:
 
 
 def accelerator_for(config: Any, folder: Any) -> Any:
-    """accelerate's object for device, precision and processes, with the trackers that were named."""
+    """accelerate's object for device, precision and processes, with the trackers that were named.
+
+    In mixed precision no weight's cast is kept: torch's cache lasts until the outermost autocast ends, whatever becomes of the
+    weights, so that a training within one would go on scoring with those it began with, and teach the layers nothing.
+    """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState, PartialState
+    from accelerate.utils import AutocastKwargs
 
     if not several():  # an earlier run of this process may have asked for something else
         AcceleratorState._reset_state(reset_partial_state=True)
@@ -32,7 +37,8 @@ def accelerator_for(config: Any, folder: Any) -> Any:
     on_cpu = config.device == "cpu"
     if config.precision == "bf16" and not on_cpu and torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
         raise InputProblem("precision=bf16: this device has no bfloat16; leave precision=no")
-    return Accelerator(cpu=on_cpu, mixed_precision=config.precision, log_with=names or None, project_dir=str(folder.path))
+    how = {"log_with": names or None, "project_dir": str(folder.path), "kwargs_handlers": [AutocastKwargs(cache_enabled=False)]}
+    return Accelerator(cpu=on_cpu, mixed_precision=config.precision, **how)
 
 
 def known_trackers(text: str) -> list[str]:
