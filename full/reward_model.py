@@ -222,7 +222,7 @@ def train(loop: RewardLoop, config: RewardModelConfig) -> None:
 def label_of(selection: Any) -> int:
     """1 for left, 2 for right, 0 for tie. Raises ValueError for anything else."""
     labels = {"left": 1, "right": 2, "tie": 0}
-    if selection not in labels:
+    if not isinstance(selection, str) or selection not in labels:
         raise ValueError(f"label: expected left, right or tie, received {selection!r:.60}")
     return labels[selection]
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
+import unicodedata
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
@@ -39,19 +42,40 @@ def label(
     if out.is_dir() or not out.absolute().parent.is_dir():
         raise UsageProblem(f"--out: {out} is {'a folder' if out.is_dir() else 'in no folder that exists'}; name a file")
     try:
-        labels = labelling.Labels(labelling.pairs_of(source, count, seed), out, seed)
+        pairs = labelling.pairs_of(source, count, seed)
     except InputProblem as problem:
         raise UsageProblem(str(problem).removeprefix("data=")) from None
     except ValueError as problem:  # a row of the file that will not do
         raise UsageProblem(f"{source}: {problem}") from None
-    if page:
-        as_page(labels, port, open_browser)
-    elif not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if not page and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageProblem("judging takes single keys, and this is no terminal; use --page, or run it in a terminal")
-    else:
-        on_terminal(labels)
+    with alone(out):
+        try:
+            labels = labelling.Labels(pairs, out, seed)
+        except InputProblem as problem:
+            raise UsageProblem(str(problem)) from None
+        if page:
+            as_page(labels, port, open_browser)
+        else:
+            on_terminal(labels)
     for line in labelling.told(labels):
         print(line)
+
+
+@contextlib.contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Nobody else writes the file meanwhile: two who both have all judgements in mind would overwrite each other's."""
+    from autograder.cli import UsageProblem
+    from autograder.progress import locked
+
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(out.absolute().with_name(f".{out.name}.lock"), blocking=False))
+        except BlockingIOError:
+            raise UsageProblem(f"--out: another `climb label` has {out} open; end that one, or name another file") from None
+        except OSError as error:
+            raise UsageProblem(f"--out: {out} cannot be written: {error.strerror or error}; name another file") from None
+        yield
 
 
 # the terminal
@@ -95,16 +119,29 @@ def show(labels: Any, console: Any, note: str = "") -> None:
 
     pair = labels.current
     console.rule(f"Which answer is better?   {labels.done + 1} of {len(labels.pairs)}", style="dim")
-    console.print(Panel(Text(readable(pair.prompt)), title="prompt", title_align="left", border_style="dim"))
+    console.print(Panel(Text(harmless(readable(pair.prompt))), title="prompt", title_align="left", border_style="dim"))
     both = Table.grid(expand=True, padding=(0, 1))
     both.add_column(ratio=1)
     both.add_column(ratio=1)
-    answers = [Text(text) if text else Text("(nothing)", style="dim italic") for text in (pair.first, pair.second)]
+    answers = [Text(harmless(text)) if text else Text("(nothing)", style="dim italic") for text in (pair.first, pair.second)]
     both.add_row(*(Panel(text, title=str(which), border_style="cyan") for which, text in enumerate(answers, 1)))
     console.print(both)
     console.print(KEYS, highlight=False)
     if note:
         console.print(Text(note, style="yellow"))
+
+
+def harmless(text: str) -> str:
+    """Without the codes by which a text could drive the terminal: it may come from anywhere."""
+    return "".join("\ufffd" if unicodedata.category(c) == "Cc" and c not in "\n\t" else c for c in text)
+
+
+def keys_in(pressed: str) -> Iterator[str]:
+    """The keys of what was read at once: a sequence that begins with Escape is one key (an arrow, F5), all else one each."""
+    plain, escape, sequence = pressed.partition("\x1b")
+    yield from plain
+    if escape:
+        yield escape + sequence
 
 
 class single_keys:
@@ -118,12 +155,23 @@ class single_keys:
             import msvcrt
 
             self.restore: Callable[[], None] = lambda: None
-            return iter(msvcrt.getwch, "\x03")
+            one = msvcrt.getwch
+
+            def key() -> str:
+                pressed = one()
+                return pressed + one() if pressed in ("\x00", "\xe0") else pressed  # arrows and the like come in two
+
+            return iter(key, "\x03")
         descriptor = sys.stdin.fileno()
         before = termios.tcgetattr(descriptor)
         self.restore = lambda: termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
         tty.setcbreak(descriptor)
-        return iter(lambda: sys.stdin.read(1) or "q", None)
+
+        def pressed() -> Iterator[str]:
+            while True:
+                yield from keys_in(os.read(descriptor, 64).decode(errors="ignore") or "q")
+
+        return pressed()
 
     def __exit__(self, *_: Any) -> None:
         self.restore()

@@ -195,6 +195,7 @@ def train(name: str, runner: ModuleType, config: Any, lessons: SimpleNamespace, 
                     bar.reset(task, total=total)
                 bar.update(task, description=what, completed=done)
 
+            progress.say = lambda line: bar.console.print(line, highlight=False)
             with one_thread() if getattr(runner, "ONE_THREAD", True) else contextlib.nullcontext():
                 summary = runner.run(config, lessons, folder, progress, resume)
     except KeyboardInterrupt:

@@ -72,10 +72,16 @@ class Address:
 
     port: int
     token: str
+    ticket: str = ""
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/{self.token}/"
+
+    @property
+    def url_once(self) -> str:
+        """Leads to the page the first time that somebody asks: for where others may look on, as a program's arguments."""
+        return f"http://127.0.0.1:{self.port}/{self.ticket}/"
 
 
 def require_flask() -> None:
@@ -95,7 +101,7 @@ def serve(page: Page, *, port: int = 0, open_browser: bool = False, say: Callabl
         if open_browser:
             import webbrowser
 
-            webbrowser.open(address.url)
+            webbrowser.open(address.url_once)
         with contextlib.suppress(KeyboardInterrupt):
             while not page.finished.wait(0.2):  # a wait without an end would not hear Ctrl-C on every system
                 pass
@@ -112,17 +118,17 @@ def running(page: Page, *, port: int = 0) -> Iterator[Address]:
         def log(self, *_: Any) -> None:
             """The terminal belongs to whoever started the page."""
 
-    token = secrets.token_urlsafe(16)
+    token, ticket = secrets.token_urlsafe(16), secrets.token_urlsafe(16)
     try:
         with _quiet_exit():
-            server = make_server("127.0.0.1", port, application(page, token), threaded=True, request_handler=Silent)
+            server = make_server("127.0.0.1", port, application(page, token, ticket), threaded=True, request_handler=Silent)
     except OSError as error:
         raise UsageProblem(f"port {port} cannot be used: {error.strerror or error}; name another one, or none") from None
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
-        yield Address(server.server_port, token)
+        yield Address(server.server_port, token, ticket)
     finally:
         server.shutdown()
         server.server_close()
@@ -142,15 +148,16 @@ def _quiet_exit() -> Iterator[None]:
         raise OSError(words.getvalue().strip().split("\n")[0] or "it is taken") from None
 
 
-def application(page: Page, token: str) -> Any:
-    """The page as a WSGI application."""
-    from flask import Flask, Response, abort, request
+def application(page: Page, token: str, ticket: str = "") -> Any:
+    """The page as a WSGI application. ticket: leads to the page once."""
+    from flask import Flask, Response, abort, redirect, request
 
     app, one_at_a_time = Flask(__name__, static_folder=None), threading.Lock()
+    tickets = {ticket} - {""}
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_POST
 
     @app.before_request
-    def from_here() -> None:
+    def from_here() -> Response | None:
         host = request.headers.get("Host", "")
         port = request.environ.get("SERVER_PORT", "")
         if host not in (f"127.0.0.1:{port}", f"localhost:{port}"):
@@ -160,8 +167,13 @@ def application(page: Page, token: str) -> Any:
         if request.method == "POST" and request.headers.get("Origin", f"http://{host}") != f"http://{host}":
             abort(403, "posted by another page")
         given = (request.view_args or {}).get("given", "")
+        with one_at_a_time:
+            if request.endpoint == "whole" and given in tickets:
+                tickets.remove(given)
+                return redirect(f"/{token}/")
         if not secrets.compare_digest(given.encode(), token.encode()):
             abort(404)
+        return None
 
     @app.after_request
     def closed(answer: Response) -> Response:

@@ -97,7 +97,12 @@ def read(source: Any, *, split: str = "train", limit: int = 0, field: str = "dat
         rows = list(data._raw_rows(str(source), split, limit, field))
     if not rows:
         raise InputProblem(f"{field}={source}: holds no rows")
-    return kind_of(rows[0], str(source), field), rows
+    kind = kind_of(rows[0], str(source), field)
+    for number, row in enumerate(rows, 1):
+        expected = wrong_with(kind, row)
+        if expected:
+            raise InputProblem(f"{field}={source}: expected {expected} in row {number}, received {row!r:.80}; leave it out")
+    return kind, rows
 
 
 def kind_of(row: dict[str, Any], source: str, field: str = "data") -> str:
@@ -119,6 +124,31 @@ def kind_of(row: dict[str, Any], source: str, field: str = "data") -> str:
     )
 
 
+def wrong_with(kind: str, row: dict[str, Any]) -> str | None:
+    """What a row of this kind has and this one has not; None where its parts are there. Texts and labels are the readers' matter."""
+
+    def of(value: Any, kind: type, parts: type = object) -> bool:
+        return isinstance(value, kind) and all(isinstance(part, parts) for part in (value if kind is list else ()))
+
+    if kind == "label studio":
+        if not of(row.get("data"), dict) or not of(row.get("annotations"), list, dict):
+            return "`data` with texts and a list of `annotations`"
+        for annotation in row["annotations"]:
+            if annotation.get("was_cancelled"):
+                continue
+            results = annotation.get("result")
+            pairwise = [part for part in results if part.get("type") == "pairwise"] if of(results, list, dict) else [{}]
+            if "id" not in annotation or not all(of(part.get("value"), dict) for part in pairwise):
+                return "annotations with an `id` and a list `result`"
+    if kind == "qa_feedback" and not (of(row.get("question"), str) and of(row.get("passages"), list, (str, list))):
+        return "a `question` and a list of `passages`"
+    if kind == "qa_feedback" and not of(row.get("preference"), list):
+        return "six labels in `preference`"
+    if kind == "comparisons" and not (of(row.get("info"), dict) and of(row.get("summaries"), list, dict) and len(row["summaries"]) == 2):
+        return "`info` with a post, and two `summaries`"
+    return None
+
+
 def from_table(rows: Sequence[dict[str, Any]]) -> list[Preference]:
     """Label Studio's CSV and JSON-MIN exports: a row a judgement. Rows whose choice is empty were not labelled.
 
@@ -133,7 +163,7 @@ def from_table(rows: Sequence[dict[str, Any]]) -> list[Preference]:
         cell = row.get(columns[0])
         label = selected(cell)
         if label is not None:
-            id = str(row.get("annotation_id") or row.get("id") or number)
+            id = id_in(row, id_in(row, number), "annotation_id")
             found.append(Preference(id, *(text_in(row, name) for name in texts), label))
         elif str(cell or "").strip() not in ("", "[]", "{}"):
             raise ValueError(f"label: expected left, right or tie in `{columns[0]}` of row {number}, received {cell!r:.60}")
@@ -157,7 +187,7 @@ def selected(value: Any) -> int | None:
 def from_pairs(rows: Sequence[dict[str, Any]]) -> list[Preference]:
     """Rows of prompt, chosen and rejected; `id` where there is one, else the row's number."""
     return [
-        Preference(str(row.get("id") or number), *(text_in(row, name) for name in ("prompt", "chosen", "rejected")), 1)
+        Preference(id_in(row, number), *(text_in(row, name) for name in ("prompt", "chosen", "rejected")), 1)
         for number, row in enumerate(rows, 1)
     ]
 
@@ -170,8 +200,14 @@ def from_comparisons(rows: Sequence[dict[str, Any]]) -> list[Preference]:
         one, two = (text_in(summary, "text") for summary in row["summaries"])
         if row["choice"] not in (0, 1):
             raise ValueError(f"label: expected a choice of 0 or 1 in row {number}, received {row['choice']!r:.60}")
-        found.append(Preference(str(row.get("id") or number), f"{post}\nTL;DR:", one, two, int(row["choice"]) + 1))
+        found.append(Preference(id_in(row, number), f"{post}\nTL;DR:", one, two, int(row["choice"]) + 1))
     return found
+
+
+def id_in(row: dict[str, Any], number: Any, name: str = "id") -> str:
+    """The row's id, or its number where it has none; an id may be 0."""
+    given = row.get(name)
+    return str(number if given in (None, "") else given)
 
 
 def text_in(row: dict[str, Any], name: str) -> str:
@@ -183,7 +219,9 @@ def text_in(row: dict[str, Any], name: str) -> str:
     if not isinstance(value, str):
         what = "prompt" if name == "prompt" else "answer"
         received = "nothing" if value is None else f"{type(value).__name__} {value!r:.60}"
-        raise ValueError(f"{what}: expected text in `{name}`, received {received}; leave such a row out")
+        beginning = next((row[key] for key in ("prompt", "question", "post") if isinstance(row.get(key), str) and key != name), "")
+        where = f" in the row of {beginning[:60]!r}" if beginning else ""
+        raise ValueError(f"{what}: expected text in `{name}`, received {received}{where}; leave such a row out")
     return value
 
 
@@ -287,6 +325,17 @@ def spread_warning(scores: Float[Tensor, "texts"], least: float = LEAST_SPREAD) 
     return (
         f"the scores hardly vary: their standard deviation over {len(scores)} texts is {spread:.4f}, below {least:g}; as a reward"
         " they would be noise, and dividing by it would make noise the signal"
+    )
+
+
+def margin_warning(margins: Float[Tensor, "pairs"], least: float = LEAST_SPREAD) -> str | None:
+    """A sentence with the figure where the two answers of a pair get nearly the same score, however prompts differ."""
+    size = float(margins.double().square().mean().sqrt()) if len(margins) else 0.0
+    if size >= least:
+        return None
+    return (
+        f"the two answers of a pair get nearly the same score: the differences of {len(margins)} pairs have a root mean square of"
+        f" {size:.4f}, below {least:g}; the model reads the prompt and not the answer, or both answers were cut to one text"
     )
 
 

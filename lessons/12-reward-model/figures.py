@@ -90,6 +90,11 @@ def at_least(right, count, p=COIN):
     return sum(math.comb(count, k) * p**k * (1 - p) ** (count - k) for k in range(right, count + 1))
 
 
+def power(count, p=0.65):
+    """How often a model that is right in a share p of all pairs is told from a coin by so many: the interval lies above 1/2."""
+    return at_least(next(right for right in range(count + 1) if interval_of(right, count)[1] > 0.5), count, p)
+
+
 def interval_numbers():
     share, low, high = interval_of(6, 7)
     normal = reward_model.Z95 * math.sqrt(share * (1 - share) / 7)
@@ -101,7 +106,8 @@ def interval_numbers():
         "6 of 7 by a coin": f"{chance:.4f}",
         "best of so many": f"{1 - (1 - chance) ** SETTINGS:.2f}",
         "all seven among so many": f"{1 - (1 - at_least(7, 7)) ** SETTINGS:.2f}",
-        "pairs that 0.65 takes": f"{next(n for n in range(20, 400, 20) if interval_of(round(0.65 * n), n)[1] > 0.5)} pairs",
+        "told from a coin by 60": f"in {power(60):.2f} of all studies",
+        "pairs that nine of ten take": f"{next(n for n in range(20, 400, 20) if power(n) >= 0.9)} pairs",
     }
     for count in (7, 20, 100, 400, 1600):
         _, low, high = interval_of(round(0.65 * count), count)

@@ -166,7 +166,8 @@ def answer_numbers():
     table = worked_answer()
     found = {}
     for t, token in enumerate(ANSWER["tokens"]):
-        cells = [f"{table[name][t]:.2f}" for name in ("relevance", "completeness", "paid", "advantages", "returns")]
+        names = ("relevance", "completeness", "ratio", "values", "paid", "advantages", "returns")
+        cells = [f"{table[name][t]:.2f}" for name in names]
         found[f"answer, token {t}"] = f"| {token.strip()} | {table['ends'][t]} | {' | '.join(cells)} |"
     old, new = math.log(0.2), math.log(0.3)
     ratio = math.exp(new - old)
@@ -192,12 +193,13 @@ def worked_answer():
                                   a["kl_coef"], 1.0)  # fmt: skip
     values = torch.tensor([a["values"]], dtype=torch.float64)
     advantages, returns = ppo.compute_advantages(paid, values, mask, torch.tensor([False]), 1.0, 0.95)
-    rows = {"relevance": relevance, "completeness": completeness, "paid": paid, "advantages": advantages, "returns": returns}
+    rows = {"relevance": relevance, "completeness": completeness, "ratio": ratio, "values": values, "paid": paid}
+    rows |= {"advantages": advantages, "returns": returns}
     return {name: row[0].tolist() for name, row in rows.items()} | {"ends": ends[0].tolist()}
 
 
 def support_numbers():
-    """Section 14.3: three words, the two likeliest of which could be drawn."""
+    """Section 14.3: three words, the two likeliest of which could be drawn; and what a support of 0.8 leaves out, in nats."""
     logits, tokens = torch.tensor([[2.0, 1.0, 0.0]], dtype=torch.float64), torch.tensor([1])
     kept = torch.tensor([[0, 1]])
     whole = ppo.sampled_log_probs(logits, tokens, 1.0).exp().item()
@@ -206,7 +208,8 @@ def support_numbers():
     later = torch.tensor([[2.0, 0.5, 1.0]], dtype=torch.float64)
     after = ppo.sampled_log_probs(later, tokens, 0.7, kept).exp().item()
     return {"whole vocabulary": f"{whole:.3f}", "within the support": f"{within:.3f}", "and cooled": f"{cool:.3f}",
-            "afterwards": f"{after:.3f}", "ratio of the two": f"{after / cool:.3f}"}  # fmt: skip
+            "afterwards": f"{after:.3f}", "ratio of the two": f"{after / cool:.3f}",
+            "a support of 0.8": f"{-math.log(0.8):.2f} nats where the 20 likeliest hold 0.8"}  # fmt: skip
 
 
 def memory_numbers():

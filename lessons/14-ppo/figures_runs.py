@@ -13,6 +13,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 STORE = HERE / "measured_runs.json"
 WAYS = {"ppo-three": "PPO, three rewards", "ppo-one": "PPO, completeness alone"}
 SCORES = ("completeness", "relevance", "factuality")
@@ -65,6 +66,9 @@ def samples(found, way):
 def post_numbers(found):
     told = {"posts, before": row("before", found, "ppo-tldr", POSTS, "_before")}
     told["posts, after"] = row("after", found, "ppo-tldr", POSTS)
+    built = json.loads((ROOT / "full/given/builtin/figures.json").read_text(encoding="utf-8"))["post-lm"]
+    told["posts, the authors"] = f"The authors' own have {built['authors_gold']['mean']:.2f} on the average"
+    told["posts, greedily"] = f"learned from them {built['greedy_gold']['mean']:.2f} if it is read greedily"
     told["posts, change"] = over_seeds(change(found, "ppo-tldr", "gold_reward"))
     for n, (_, before, after) in enumerate(samples(found, "ppo-tldr")[1:3]):
         told |= {f"post {n}, before": f"| before | {before} |", f"post {n}, after": f"| after | {after} |"}

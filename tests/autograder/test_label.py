@@ -179,6 +179,26 @@ def test_bad_input_is_one_line(tmp_path, capsys, monkeypatch):
         assert words in said and said.count("\n") == 1, said
 
 
+def test_what_a_terminal_sends_for_one_key_is_one_key():
+    assert list(command.keys_in("12")) == ["1", "2"]
+    for sequence in ("\x1b[2~", "\x1b[15~", "\x1b[1;5C", "\x1b"):  # Insert, F5, Ctrl and an arrow, Escape
+        assert list(command.keys_in("1" + sequence)) == ["1", sequence]
+
+
+def test_a_text_cannot_drive_the_terminal():
+    assert command.harmless("a\x1b]52;c;aGk=\x07\x9b2Jb\n\tc é") == "a\ufffd]52;c;aGk=\ufffd\ufffd2Jb\n\tc é"
+
+
+def test_two_at_once_would_overwrite_each_other(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with command.alone(tmp_path / "mine.json"):
+        assert cli.run(["label", "--out", "mine.json", "--page"]) == 2
+    said = capsys.readouterr().err
+    assert "another `climb label` has mine.json open" in said and said.count("\n") == 1
+    with command.alone(tmp_path / "mine.json"):  # whoever has ended leaves it free
+        pass
+
+
 # the page
 
 

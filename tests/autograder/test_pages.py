@@ -94,6 +94,17 @@ def test_nobody_else_gets_in(running):
     assert asked(address, "do/save", good, **own)[0] == 200 and made.kept == ["mine"]
 
 
+def test_a_ticket_leads_to_the_page_once(running):
+    """A browser is started with the ticket, which anybody on the machine may read in its arguments; the token is not there."""
+    _, address = running
+    ticket = server.Address(address.port, address.ticket)
+    assert address.token not in address.url_once and address.ticket in address.url_once
+    assert asked(ticket, "state")[0] == 404 and asked(ticket, "", **{"Sec-Fetch-Site": "cross-site"})[0] == 403
+    status, _, headers = asked(ticket, "")
+    assert status == 302 and headers["Location"] == f"/{address.token}/"
+    assert asked(ticket, "")[0] == 404
+
+
 def test_listens_on_loopback_alone(running):
     _, address = running
     with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as probe:

@@ -328,6 +328,7 @@ def test_exact_rules_of_the_question_world():
         ({"rewards": "a=novelty,a=support", "weights": "1"}, "expected each name once, received a twice"),
         ({"rewards": "a=nowhere/at/all", "weights": "1"}, "rewards=nowhere/at/all: there is no such directory"),
         ({"batch_size": 100}, "fewer than batch_size=100; lower batch_size"),
+        ({"rewards": "length=novelty", "weights": "1"}, "rewards=length=novelty: .* received length"),
         ({"data": "nowhere.json"}, "there is no such file or folder"),
     ],
 )
@@ -335,6 +336,36 @@ def test_what_is_wrong_is_one_line(tmp_path, shop, change, message):
     with pytest.raises(InputProblem, match=message):
         run("ppo", tmp_path / "run", shop["t5"] | change)
     assert not (tmp_path / "run/metrics.jsonl").exists() or not RunFolder(tmp_path / "run").metrics()
+
+
+def test_a_price_that_is_steered_has_to_be_one():
+    with pytest.raises(ValueError, match="kl_coef: expected a positive price where target_kl=6 steers it, received 0"):
+        ppo.Config(kl_coef=0.0, target_kl=6.0)
+    with pytest.raises(ValueError, match="horizon: expected more than a fifth of batch_size=64, received 10"):
+        ppo.Config(target_kl=6.0, horizon=10.0, batch_size=64)
+
+
+def test_beginnings_and_what_is_written_have_to_fit_into_the_model(tmp_path, shop):
+    with pytest.raises(InputProblem, match="prompt_tokens=4 and new_tokens=5000: together more than the .* tokens that model="):
+        run("ppo", tmp_path / "run", shop["gpt2"] | {"new_tokens": 5000})
+
+
+def test_a_classifier_of_two_labels_reads_what_its_tokenizer_makes(tmp_path):
+    """With the marks that it was trained with, as lesson 8's reward reads it; a verdict may stand at the first of them."""
+    from tokenizers.processors import TemplateProcessing
+
+    from full.given import models
+
+    place = tiny_models.classifier(tmp_path / "sentiment")
+    tokenizer = models.load_tokenizer(place, field="model")
+    mark = tokenizer.convert_tokens_to_ids(tiny_models.WORDS[0])
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="M $A", special_tokens=[("M", mark)])
+    tokenizer.save_pretrained(place)
+    scorer = rewards.ModelReward(place, {}, "cpu", start=True)
+    prompts, answers = ["the film", "a very"], [" was good", " dull plot"]
+    expected = models.positive_probability(scorer.model, scorer.tokenizer, [p + a for p, a in zip(prompts, answers)])
+    assert scorer.scores(prompts, answers) == pytest.approx(expected.tolist(), abs=1e-6)  # float32
+    assert all(row[0] == mark for row in scorer.rows(prompts, answers)[0])
 
 
 @pytest.mark.slow
@@ -345,7 +376,14 @@ def test_a_language_model_is_no_reward(tmp_path, shop):
 
 @pytest.mark.slow
 def test_texts_that_are_cut_are_counted(tmp_path, shop):
-    summary, _ = run("ppo", tmp_path, shop["t5"] | {"max_source": 4, "steps": 1})
+    heard, at = [], []
+
+    def progress(what, done, total):
+        at.append(len(heard))
+
+    progress.say = heard.append
+    summary, _ = run("ppo", tmp_path, shop["t5"] | {"max_source": 4, "steps": 1}, progress=progress)
+    assert heard == summary["notes"] and at[-1] == len(heard) > at[0]  # after the first measurement, and before the first step
     assert any("texts were longer than 4 tokens and lost their end" in note for note in summary["notes"])
 
 

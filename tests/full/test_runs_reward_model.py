@@ -81,6 +81,15 @@ def test_one_that_had_stopped_by_itself_has_nothing_left_to_do(tmp_path, fields)
     assert len(rows) < 20 and same == rows and again["accuracy"] == summary["accuracy"]
 
 
+def test_scores_that_say_nothing_of_the_answer_are_told_with_the_figure():
+    """They vary, from prompt to prompt alone."""
+    levels = torch.randn(20, generator=torch.Generator().manual_seed(0))
+    lessons = SimpleNamespace(accuracy=lambda c, r: (0.5, 0.4, 0.6), calibration=lambda c, r, bins: [(20, 0.5, 0.5)])
+    found = reward_model.figures(levels, levels - 0.001, lessons, reward_model.Config())
+    assert found["warning"].startswith("the two answers of a pair get nearly the same score") and "0.0010, below 0.02" in found["warning"]
+    assert reward_model.figures(levels, levels - 0.1, lessons, reward_model.Config())["warning"] is None
+
+
 def test_scores_that_hardly_vary_are_told_with_the_figure():
     from solutions.full import reward_model as lesson
 
@@ -103,6 +112,7 @@ def test_texts_that_are_cut_are_counted(tmp_path, fields):
         ({"chosen": "good", "rejected": "good"}, "label: preference 3 prefers one of two answers that are the same"),
         ({"rejected": "bad"}, "answer: expected text in `chosen`, received nothing"),
         ({"id": "1", "chosen": "good", "rejected": "bad"}, "id: 1 stands there twice"),
+        ({"id": 0, "chosen": "good", "rejected": "bad"}, "id: 0 stands there twice"),
     ],
 )
 def test_preferences_that_make_no_sense_are_one_line(tmp_path, fields, row, message):
@@ -117,6 +127,68 @@ def test_preferences_that_make_no_sense_are_one_line(tmp_path, fields, row, mess
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(InputProblem, match=message):
         run("reward_model", tmp_path / "run", fields | {"data": str(tmp_path / "pairs.jsonl")})
+
+
+@pytest.mark.parametrize(
+    "rows, message",
+    [
+        ([{"data": {}, "annotations": [{"id": 1, "result": None}]}], "annotations with an `id` and a list `result` in row 1"),
+        ([{"data": {}, "annotations": []}, {"data": {}}], "`data` with texts and a list of `annotations` in row 2"),
+        ([{"question": "a", "passages": None, "preference": [0] * 6, "prediction 1": ""}], "a list of `passages` in row 1"),
+        ([{"question": "a", "passages": [], "preference": None, "prediction 1": ""}], "six labels in `preference` in row 1"),
+        ([{"info": None, "summaries": [{}, {}], "choice": 0}], "`info` with a post, and two `summaries` in row 1"),
+    ],
+)
+def test_rows_without_their_parts_are_told_by_number(tmp_path, fields, rows, message):
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    with pytest.raises(InputProblem, match=message):
+        run("reward_model", tmp_path / "run", fields | {"data": str(tmp_path / "rows.json")})
+
+
+def test_a_selection_that_is_no_word_is_an_unknown_label():
+    from solutions.full.reward_model import from_label_studio
+
+    value = {"type": "pairwise", "value": {"selected": ["left"]}}
+    task = {"data": dict.fromkeys(("prompt", "answer1", "answer2"), "a"), "annotations": [{"id": 1, "result": [value]}]}
+    with pytest.raises(ValueError, match=r"label: expected left, right or tie, received \['left'\]"):
+        from_label_studio([task])
+
+
+def test_ids_may_begin_at_0(tmp_path):
+    from full.given.preferences import from_pairs
+
+    rows = [{"id": n, "prompt": "a", "chosen": "b", "rejected": "c"} for n in range(3)]
+    assert [found.id for found in from_pairs(rows)] == ["0", "1", "2"]
+
+
+def test_a_short_run_is_looked_at_too_and_keeps_what_it_learned(tmp_path, fields):
+    """Twenty labels are three steps. What is left is the best that was measured, so that something has to be measured."""
+    summary, rows = run("reward_model", tmp_path, fields | {"evaluate_every": 50, "epochs": 2})
+    assert [row["step"] for row in rows if "validation_loss" in row] == [2 * n for n in range(1, len(rows) // 2 + 1)]
+    assert summary["validation_loss"] < math.log(2) and summary["accuracy"]["mean"] > 0.7
+    assert any(note.startswith("evaluate_every=50: the run has") for note in summary["notes"])
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_validation_is_measured_loses_no_step(tmp_path, fields, whole, monkeypatch):
+    class Asked(reward_model.Interrupts):
+        def __enter__(self):
+            asked.append(self)
+            return super().__enter__()
+
+    class Slow(reward_model.RewardRunLoop):
+        def validation(self):
+            asked[0].asked = self.moment.step == 3  # measured after the fourth step, which has not been written down yet
+            return super().validation()
+
+    asked = []
+    monkeypatch.setattr(reward_model, "Interrupts", Asked)
+    monkeypatch.setattr(reward_model, "RewardRunLoop", Slow)
+    with pytest.raises(KeyboardInterrupt):
+        run("reward_model", tmp_path, fields)
+    assert checkpoint.load(tmp_path / "checkpoint")[0].step == 4
+    monkeypatch.undo()
+    assert run("reward_model", tmp_path, fields, resume=True)[1] == whole[2]
 
 
 @pytest.mark.slow

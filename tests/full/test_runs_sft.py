@@ -1,6 +1,7 @@
 """`climb run sft`: the learner's trainer with everything around it, stopped and gone on with, on files of every kind."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,28 @@ def test_a_run_that_was_killed_goes_on_from_the_last_checkpoint_to_the_same_numb
     assert rows == expected
     assert {name: value for name, value in summary.items() if name not in ODD} == {k: v for k, v in same.items() if k not in ODD}
     assert (tmp_path / "samples.jsonl").read_text() == (path / "samples.jsonl").read_text()
+
+
+def test_a_run_goes_on_in_a_folder_that_was_moved(tmp_path, fields, whole):
+    """The best checkpoint is that of the folder as it lies now; the trainer writes down where it lay."""
+    shutil.copytree(whole[0], tmp_path / "moved")
+    last = sft.newest(tmp_path / "moved/trainer")
+    sft.moved_here(last)
+    best = Path(json.loads((last / "trainer_state.json").read_text())["best_model_checkpoint"])
+    assert best.parent == last.parent and best.is_dir()
+
+
+@pytest.mark.slow
+def test_one_that_was_killed_after_its_last_step_makes_no_other(tmp_path, fields):
+    """max_steps in the middle of an epoch: the trainer by itself would make a step more."""
+    few = fields | {"steps": 5, "eval_every": 2}
+    path, again = tmp_path / "whole", tmp_path / "again"
+    summary, rows = run("sft", path, few)
+    shutil.copytree(path, again)
+    (again / "summary.json").unlink()
+    same, as_before = run("sft", again, few, resume=True)
+    assert as_before == rows and same["steps"] == 5
+    assert {name: value for name, value in same.items() if name not in ODD} == {k: v for k, v in summary.items() if k not in ODD}
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ from .checkpoint import Moment
 from .loop import NotFinite, RunLoop
 
 Progress = Callable[[str, int, int], None]
+"""(what is done, how many of it, of how many). One that has a `say` besides, a function of a line, is told what cannot wait."""
 
 
 @dataclass
@@ -215,6 +216,12 @@ def ended(loop: RunLoop, who: str = "train:") -> None:
     loop.save()
 
 
+def aloud(progress: Progress, notes: list[str]) -> None:
+    """Says before training what the summary says after it again: hours later it would be too late to stop."""
+    for note in notes:
+        getattr(progress, "say", str)(note)
+
+
 @contextlib.contextmanager
 def kept(loop: RunLoop) -> Iterator[None]:
     """Whatever ends the training, the last whole state is in the folder, and what happened is said in a line."""
@@ -244,7 +251,7 @@ def out_of_memory(error: BaseException) -> bool:
 def memory_advice(config: Any, step: int) -> str:
     """Which field to lower."""
     gc.collect()
-    names = ("batch_size", "group_size", "new_tokens", "max_length", "block")
+    names = ("batch_size", "minibatch_size", "eval_batch", "group_size", "new_tokens", "max_length", "block")
     fields = [f"{name}={getattr(config, name)}" for name in names if getattr(config, name, 0)]
     return f"not enough memory for step {step}: lower {fields[0]}, else {' or '.join(fields[1:])}; precision=bf16 needs less too"
 

@@ -93,24 +93,17 @@ class Config(Stepping, Placed, GRPOConfig):
 
 
 class GRPORunLoop(RunLoop):
-    """Like `RunLoop`, with a look at the test questions every few steps. A step has several updates: Ctrl-C waits for its end."""
+    """Like `RunLoop`, with a look at the test questions every few steps."""
 
-    def __init__(self, *arguments: Any, look: Any, interrupts: Interrupts, **more: Any) -> None:
+    def __init__(self, *arguments: Any, look: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
-        self.look, self.interrupts = look, interrupts
-
-    def update(self, loss: torch.Tensor) -> None:
-        if self.moment.step == 0 and not self.moved and self.saved_step() is None:
-            self.save()  # whatever ends the first step, there is something to go on from
-        super().update(loss)
+        self.look = look
 
     def _finish(self) -> None:
         step, every = self.moment.step + 1, self.config.eval_every
         if self.moved and every and step % every == 0:
             self.pending = {**self.look(), **self.pending}
         super()._finish()
-        if self.interrupts.asked:
-            raise KeyboardInterrupt
 
 
 def run(config: Config, lessons: SimpleNamespace, folder: Any, progress: common.Progress, resume: bool = False) -> dict[str, Any]:

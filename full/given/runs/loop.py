@@ -22,6 +22,7 @@ from full.given.text import Prompts, Rollout
 from . import checkpoint
 from .batches import Batches, require_divisible
 from .checkpoint import Moment
+from .interrupts import Interrupts
 
 
 class NotFinite(InputProblem):
@@ -34,6 +35,7 @@ class RunLoop(Loop):
     accelerator: of `processes.accelerator_for`.  order: how many steps.  moment: where to go on (step 0: the beginning).
     progress(what, done, total) is called after every step; a KeyboardInterrupt in it ends the run between two steps.
     sample(step) is called every `config.sample_every` steps, between two steps; begin() before the first batch is made.
+    interrupts: where a step takes long. The step in which Ctrl-C was pressed is finished then, and the first one can be gone back to.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class RunLoop(Loop):
         progress: Callable[[str, int, int], None],
         sample: Callable[[int], None] = lambda step: None,
         begin: Callable[[], None] = lambda: None,
+        interrupts: Interrupts | None = None,
         **plain: Any,
     ) -> None:
         eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
@@ -58,7 +61,7 @@ class RunLoop(Loop):
         require_divisible(config.batch_size, accelerator.num_processes)
         self.make, self.steps, self.accelerator, self.folder = batches, steps, accelerator, folder
         self.tokenizer, self.progress, self.sample, self.begin = tokenizer, progress, sample, begin
-        self.moment, self.kept = moment, dict(moment.kept)
+        self.moment, self.kept, self.interrupts = moment, dict(moment.kept), interrupts
         self.parameters = [
             parameter for group in optimizer.param_groups for parameter in group["params"] if parameter.requires_grad
         ]
@@ -98,6 +101,8 @@ class RunLoop(Loop):
         return values[self.accelerator.process_index * each :][:each]
 
     def update(self, loss: Tensor) -> None:
+        if self.interrupts is not None and self.moment.step == 0 and not self.moved and self.saved_step() is None:
+            self.save()
         for group in self.optimizer.param_groups:
             group["lr"] = group.get("scale", 1.0) * learning_rate(self.config, self.moment.step, self.steps)
             if self.moment.step < group.get("waits", 0):  # steps at the beginning in which a group stays as it is
@@ -177,6 +182,8 @@ class RunLoop(Loop):
         if every and step % every == 0 and step < self.steps:
             self.sample(step)
         self.progress(said(row), step, self.steps)
+        if self.interrupts is not None and self.interrupts.asked:
+            raise KeyboardInterrupt
 
     def _averaged(self, loss: Tensor) -> Tensor:
         """Gradients and loss averaged over the processes, in one message: each is a mean over as many rows as any other."""

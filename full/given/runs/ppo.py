@@ -11,6 +11,7 @@ import torch
 
 from full.given import models
 from full.given.ppo_settings import PPOConfig
+from full.given.problems import InputProblem
 from toy.given.ppo import require_not_negative, require_positive, setting
 
 from . import checkpoint, common, measures, pictures, processes, rewards
@@ -158,6 +159,10 @@ class Config(Stepping, Placed, Examples, PPOConfig, Models):
             require_positive(name, getattr(self, name))
         for name in ("prompt_tokens", "samples", "sample_every", "value_warmup"):
             require_not_negative(name, getattr(self, name))
+        if self.target_kl > 0 and self.kl_coef <= 0:
+            raise ValueError(f"kl_coef: expected a positive price where target_kl={self.target_kl:g} steers it, received {self.kl_coef}")
+        if self.target_kl > 0 and self.batch_size >= 5 * self.horizon:
+            raise ValueError(f"horizon: expected more than a fifth of batch_size={self.batch_size}, received {self.horizon}")
 
 
 def run(config: Config, lessons: SimpleNamespace, folder: Any, progress: common.Progress, resume: bool = False) -> dict[str, Any]:
@@ -183,6 +188,7 @@ def run(config: Config, lessons: SimpleNamespace, folder: Any, progress: common.
         if moment.step == 0:
             moment.before = figures("before", bench, trainer)
             sample(0, "before")
+        common.aloud(progress, [*bench.notes, *filter(None, [moment.before.get("spread_warning")])])
 
     with Interrupts() as interrupts:
         loop = PPORunLoop(
@@ -265,7 +271,10 @@ def laid_out(
     weights = rewards.weights_of(config.weights, rewards.named(config.rewards))
     joined = bool(config.prompt_tokens) and not model.config.is_encoder_decoder
     paid = rewards.made(config.rewards, config.data, targets, accelerator.device, notes.append, config.compare, joined)
-    reward = lessons.FineGrainedReward(paid, weights, tokenizer)
+    try:
+        reward = lessons.FineGrainedReward(paid, weights, tokenizer)
+    except ValueError as problem:
+        raise InputProblem(f"rewards={config.rewards}: {problem}") from None
     if accelerator.is_main_process:
         folder.keep_metrics([row for row in folder.metrics() if row["step"] <= moment.step])
         measures.SampleFile(folder.path).keep_until(moment.step)

@@ -50,6 +50,10 @@ class Bench:
 def prompts_of(config: Any, tokenizer: Any, model: Any, say: Any) -> tuple[list[Prompt], list[Prompt]]:
     """(to train on, to measure on)."""
     if config.prompt_tokens:
+        room = getattr(model.config, "n_positions", None) if not model.config.is_encoder_decoder else None
+        if room and config.prompt_tokens + config.new_tokens > room:
+            both = f"prompt_tokens={config.prompt_tokens} and new_tokens={config.new_tokens}"
+            raise InputProblem(f"{both}: together more than the {room} tokens that model={config.model} reads; lower one of them")
         return tuple(_beginnings(config, tokenizer, what, say) for what in ("training", "test"))
     training, _, test = parts_of(config, say)
     return tuple(_whole(rows, what, config, tokenizer, model, say) for what, rows in (("training", training), ("test", test)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Iterator
@@ -21,6 +21,7 @@ from toy.given.ppo import require_not_negative, require_positive, setting
 from . import checkpoint, common, measures, pictures, processes
 from .batches import Order, pair_batches
 from .checkpoint import Moment
+from .interrupts import Interrupts
 from .loop import RunLoop
 from .settings import Placed, Stepping
 
@@ -40,10 +41,19 @@ PRESETS: dict[str, dict[str, Any]] = {
         "decay": True,
         "evaluate_every": 50,
     },
-    "tldr": {**GPT2, "data": "openai/summarize_from_feedback:comparisons", "test_split": "validation", "evaluate_every": 100},
-    "asqa": {**GPT2, "data": "qa_feedback/train_feedback.json", "max_length": 1024, "batch_size": 8, "epochs": 2},
+    "tldr": {
+        **GPT2,
+        "data": "openai/summarize_from_feedback:comparisons",
+        "test_split": "validation",
+        "rows": 0,
+        "test_rows": 5000,
+        "evaluate_every": 100,
+    },
+    "asqa": {**GPT2, "data": "qa_feedback/train_feedback.json", "max_length": 1024, "rows": 0, "batch_size": 8, "epochs": 2},
 }
 BEST = "best.pt"
+LOOKS = 5
+"At least so often a run looks at the validation pairs: the weights that are left are those of a look."
 MOST_UNKNOWN = 0.1
 "Of all tokens; of texts with more unknown words the run says so: to the model they look alike."
 
@@ -141,24 +151,33 @@ def run(config: Config, lessons: SimpleNamespace, folder: Any, progress: common.
         found = preferences.batches(some, config.eval_batch, tokenizer.pad_token_id)
         return [batch.to(accelerator.device) for batch in found]
 
-    loop = RewardRunLoop(
-        model,
-        pair_batches(training, order, tokenizer.pad_token_id, None),
-        order.steps,
-        optimizer,
-        config,
-        accelerator=accelerator,
-        folder=folder,
-        tokenizer=tokenizer,
-        moment=moment,
-        progress=progress,
-        validation=batches_of(validation),
-        best=None if place is None or not (place / BEST).is_file() else torch.load(place / BEST, weights_only=True),
-        generator=torch.Generator().manual_seed(config.seed),
-    )
-    with common.kept(loop):
-        lessons.train(loop, config)
-        common.ended(loop)
+    every = min(config.evaluate_every, max(order.steps // LOOKS, 1))
+    if every < config.evaluate_every:
+        few = f"the run has {order.steps} steps, so validation was looked at every {every}"
+        notes.append(f"evaluate_every={config.evaluate_every}: {few}")
+    common.aloud(progress, notes)
+    with Interrupts() as interrupts:
+        loop = RewardRunLoop(
+            model,
+            pair_batches(training, order, tokenizer.pad_token_id, None),
+            order.steps,
+            optimizer,
+            config,
+            accelerator=accelerator,
+            folder=folder,
+            tokenizer=tokenizer,
+            moment=moment,
+            progress=progress,
+            interrupts=interrupts,
+            validation=batches_of(validation),
+            best=None if place is None or not (place / BEST).is_file() else torch.load(place / BEST, weights_only=True),
+            generator=torch.Generator().manual_seed(config.seed),
+        )
+        with common.kept(loop):
+            lessons.train(loop, replace(config, evaluate_every=every))
+            common.ended(loop)
+    if interrupts.asked:
+        raise KeyboardInterrupt
     if config.trackers:
         accelerator.end_training()
     progress("test pairs", 0, len(test))
@@ -259,7 +278,7 @@ def figures(chosen: torch.Tensor, rejected: torch.Tensor, lessons: SimpleNamespa
         "calibration": table,
         "calibration_error": sum(pairs * abs(confidence - right) for pairs, confidence, right in table) / count,
         "spread": float(both.double().std(correction=0)),
-        "warning": preferences.spread_warning(both),
+        "warning": preferences.spread_warning(both) or preferences.margin_warning(margin),
         "chosen": chosen,
         "rejected": rejected,
     }

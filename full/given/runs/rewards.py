@@ -99,14 +99,27 @@ class ModelReward:
         self.known |= dict(zip(fresh, self.scores(fresh, [self.targets[p] for p in fresh])))
         return [score - self.known.get(prompt, 0.0) for prompt, score in zip(prompts, scores)]
 
+    def rows(self, prompts: Sequence[str], answers: Sequence[str]) -> tuple[list[list[int]], int]:
+        """(token ids of each prompt with its answer, how many texts were too long).
+
+        A score is read behind an EOS. A classifier of two labels is to see what it was trained on, with all that its tokenizer
+        puts around a text: some read their verdict at a mark before the first word.
+        """
+        if self.positive is None and not self.start:
+            return preferences.text_ids(self.tokenizer, prompts, answers, self.longest)
+        texts = [prompt + answer if self.start else preferences.joined(prompt, answer) for prompt, answer in zip(prompts, answers)]
+        if self.positive is None:
+            whole = data.encode(self.tokenizer, texts)
+            rows = [row[: self.longest] for row in whole]
+        else:
+            whole = self.tokenizer(texts, truncation=False, verbose=False)["input_ids"]
+            self.tokenizer.truncation_side = "right" if self.start else "left"  # what is to be judged stays
+            rows = self.tokenizer(texts, truncation=True, max_length=self.longest, verbose=False)["input_ids"]
+        return [row or [self.tokenizer.eos_token_id] for row in rows], sum(len(row) > self.longest for row in whole)
+
     @torch.no_grad()
     def scores(self, prompts: Sequence[str], answers: Sequence[str], batch_size: int = 64) -> list[float]:
-        if self.start:
-            rows = data.encode(self.tokenizer, [prompt + answer for prompt, answer in zip(prompts, answers)])
-            cut = sum(len(row) > self.longest for row in rows)
-            rows = [row[: self.longest] or [self.tokenizer.eos_token_id] for row in rows]
-        else:
-            rows, cut = preferences.text_ids(self.tokenizer, prompts, answers, self.longest)
+        rows, cut = self.rows(prompts, answers)
         self.cut += cut
         order = sorted(range(len(rows)), key=lambda n: len(rows[n]))  # rows of like length together: less padding
         found = [0.0] * len(rows)

@@ -86,11 +86,15 @@ def run(config: Config, lessons: SimpleNamespace, folder: Any, progress: common.
         cut = what_was_cut(columns_of(features, "source_cut", "target_cut"), config.max_source, config.max_target)
         if cut:
             notes.append(f"{split} rows: {cut}")
-    last = newest(folder.path / CHECKPOINTS) if resume else None
+    place = (folder.path / CHECKPOINTS).resolve()  # the trainer keeps it as a text, and finds its best checkpoint by that
+    last = newest(place) if resume else None
+    if last is not None:
+        moved_here(last)
     step = 0 if last is None else int(last.name.split("-")[1])
     if processes.is_main():
         folder.keep_metrics([row for row in folder.metrics() if row["step"] <= step])
         measures.SampleFile(folder.path).keep_until(step)
+    common.aloud(progress, notes)
     with Interrupts() as interrupts, models.quiet():
         watch = _watcher(folder, progress, interrupts, last)
         trainer = lessons.build_trainer(
@@ -99,7 +103,7 @@ def run(config: Config, lessons: SimpleNamespace, folder: Any, progress: common.
             training,
             validation,
             config,
-            folder.path / CHECKPOINTS,
+            place,
             callbacks=[watch],
             **choices_of(config),
         )
@@ -123,7 +127,10 @@ def run(config: Config, lessons: SimpleNamespace, folder: Any, progress: common.
         if interrupts.asked:
             raise KeyboardInterrupt
         with advised(config, trainer):
-            trainer.train(resume_from_checkpoint=None if last is None else str(last))
+            if last is not None and 0 < config.steps <= step:  # trained to the end; what was interrupted came after
+                as_trained(trainer, last)
+            else:
+                trainer.train(resume_from_checkpoint=None if last is None else str(last))
         if interrupts.asked:
             raise KeyboardInterrupt
         after, predictions = measured(trainer, features, test, folder.path / "predictions.jsonl", lessons, tokenizer, config)
@@ -165,6 +172,25 @@ def newest(folder: Path) -> Path | None:
     found = sorted(folder.glob("checkpoint-*"), key=lambda place: int(place.name.split("-")[1]))
     whole = [place for place in found if (place / "trainer_state.json").is_file() and (place / "rng_state.pth").is_file()]
     return whole[-1] if whole else None
+
+
+def moved_here(last: Path) -> None:
+    """The best checkpoint is looked for beside this one, wherever the folder was when it was written."""
+    place = last / "trainer_state.json"
+    state = json.loads(place.read_text(encoding="utf-8"))
+    if state.get("best_model_checkpoint"):
+        state["best_model_checkpoint"] = str(last.parent / Path(state["best_model_checkpoint"]).name)
+        place.write_text(json.dumps(state, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def as_trained(trainer: Any, last: Path) -> None:
+    """The trainer as it was when training had ended: its state, and the weights that were to be kept."""
+    from transformers import TrainerState
+
+    trainer.state = TrainerState.load_from_json(str(last / "trainer_state.json"))
+    best = Path(trainer.state.best_model_checkpoint or last) if trainer.args.load_best_model_at_end else last
+    kept = type(trainer.model).from_pretrained(best if best.is_dir() else last)
+    trainer.model.load_state_dict(kept.state_dict())
 
 
 def best_step(trainer: Any) -> int | None:
