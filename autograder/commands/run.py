@@ -183,6 +183,7 @@ def train(name: str, runner: ModuleType, config: Any, lessons: SimpleNamespace, 
     compiler.postpone()
     first = os.environ.get("RANK", "0") == "0"  # of several processes one speaks and writes
     console, folder, stage = Console(quiet=not first), RunFolder(path), [0]
+    heard: list[str] = []  # what was said while it ran
     if not resume and first:
         folder.write_config(config)
     try:
@@ -195,7 +196,11 @@ def train(name: str, runner: ModuleType, config: Any, lessons: SimpleNamespace, 
                     bar.reset(task, total=total)
                 bar.update(task, description=what, completed=done)
 
-            progress.say = lambda line: bar.console.print(line, highlight=False)
+            def say(line: str) -> None:
+                heard.append(line)
+                bar.console.print(line, highlight=False)
+
+            progress.say = say
             with one_thread() if getattr(runner, "ONE_THREAD", True) else contextlib.nullcontext():
                 summary = runner.run(config, lessons, folder, progress, resume)
     except KeyboardInterrupt:
@@ -209,7 +214,8 @@ def train(name: str, runner: ModuleType, config: Any, lessons: SimpleNamespace, 
         forget(path, resume)
         raise UsageProblem(f"not written yet: {str(error) or 'an exercise of this run'}; write it, or run with --solutions") from None
     for line in runner.told(summary):
-        console.print(line, highlight=False)
+        if line not in heard:
+            console.print(line, highlight=False)
     pictures = ", ".join(sorted(place.name for place in path.glob("*.png")))
     console.print(f"{path}: {pictures}, metrics.jsonl, summary.json  [dim]({summary['seconds']:.1f} s)[/dim]", soft_wrap=True)
 

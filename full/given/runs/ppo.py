@@ -306,7 +306,7 @@ def told(summary: dict[str, Any]) -> list[str]:
     """The summary as lines for a terminal."""
     shown = common.shown
     lines = [
-        f"{'reward':<24} {shown(summary['reward_before'])} -> {shown(summary['reward_after'])}   (weighted sum, 95% interval)"
+        f"{'reward, weighted sum':<24} {shown(summary['reward_before'])} -> {shown(summary['reward_after'])}"
     ]
     first = [
         name for name in summary if name.startswith("reward_") and name.removesuffix("_before") == name and name != "reward_after"
@@ -315,7 +315,7 @@ def told(summary: dict[str, Any]) -> list[str]:
     for name in names:
         if summary.get(name) is not None:
             lines.append(f"{name.replace('_', ' '):<24} {shown(summary.get(name + '_before'))} -> {shown(summary[name])}")
-    lines.append(f"{'KL':<24} {shown(summary['kl'])} nats a completion, to the reference")
+    lines.append(f"{'KL to the reference':<24} {shown(summary['kl'])} nats a completion")
     memory = f", {summary['peak_memory_mb']:.0f} MB at most" if "peak_memory_mb" in summary else ""
-    lines.append(f"{summary['steps']} steps, {summary['device']}{memory}")
+    lines.append(f"{summary['steps']} steps, {summary['device']}, 95% intervals{memory}")
     return [*summary.get("notes", []), *lines]

@@ -305,8 +305,7 @@ def write_samples(place: Path, pairs: list[Preference], chosen: torch.Tensor, re
 def told(summary: dict[str, Any]) -> list[str]:
     """The summary as lines for a terminal."""
     shown = common.shown
-    pairs = f"{summary['test_pairs']} test pairs; {summary['pairs']} learned from, {summary['validation_pairs']} for validation"
-    lines = [f"accuracy     {shown(summary['accuracy'])}   on {pairs}"]
+    lines = [f"accuracy     {shown(summary['accuracy'])}   on {summary['test_pairs']} test pairs"]
     lines.append(f"by length    {shown(summary['accuracy_by_length'])}   whoever prefers the longer answer")
     lines.append(f"log loss     {shown(summary['log_loss'])} nats a pair; chance is {math.log(2):.3f}")
     lines.append(
@@ -315,5 +314,6 @@ def told(summary: dict[str, Any]) -> list[str]:
     for count, confidence, right in summary["calibration"]:
         lines.append(f"             says {confidence:.2f}, is right in {right:.2f} of {count} pairs")
     memory = f", {summary['peak_memory_mb']:.0f} MB at most" if "peak_memory_mb" in summary else ""
-    lines.append(f"{summary['steps']} steps, {summary['device']}{memory}")
+    lines.append(f"learned from {summary['pairs']} pairs; {summary['validation_pairs']} chose the weights")
+    lines.append(f"{summary['steps']} steps, {summary['device']}, 95% intervals{memory}")
     return [*summary.get("notes", []), *lines]

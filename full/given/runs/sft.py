@@ -332,8 +332,7 @@ def told(summary: dict[str, Any]) -> list[str]:
     for name, word in words.items():
         if summary.get(name) is not None:
             lines.append(f"{word:<13} {shown(summary.get(name + '_before'))} -> {shown(summary[name])}")
-    lines[0] += f"   on {summary['test_rows']} test rows, fraction of 1, 95% interval"
     lines.append(f"best on validation: step {summary['best_step']}, ROUGE-L {shown(summary['validation_rougeL'])}")
     memory = f", {summary['peak_memory_mb']:.0f} MB at most" if "peak_memory_mb" in summary else ""
-    lines.append(f"{summary['steps']} steps, {summary['device']}{memory}")
+    lines.append(f"{summary['test_rows']} test rows, 95% intervals; {summary['steps']} steps, {summary['device']}{memory}")
     return [*summary.get("notes", []), *lines]
