@@ -173,6 +173,25 @@ def test_ctrl_c_within_a_step_waits_for_its_end(tmp_path, shop, whole, monkeypat
     assert run("ppo", tmp_path, shop["t5"], resume=True)[1] == whole["t5"][2]
 
 
+@pytest.mark.slow
+def test_ctrl_c_while_it_measures_at_the_end_is_not_waited_for(tmp_path, shop, whole):
+    """Nothing is learned any more: the first one ends it, and the measuring is done anew."""
+    import signal
+
+    def progress(what, done, total):
+        if what == "measuring after":
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run("ppo", tmp_path, shop["t5"], progress=progress)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    summary, rows = run("ppo", tmp_path, shop["t5"], resume=True)
+    assert rows == whole["t5"][2] and summary["reward_after"] == whole["t5"][1]["reward_after"]
+
+
 def test_a_second_interrupt_is_not_waited_for():
     import signal
 

@@ -171,17 +171,19 @@ def run(config: Config, lessons: SimpleNamespace, folder: Any, progress: common.
             look=look,
             interrupts=interrupts,
         )
-        with accelerator.autocast():
-            with common.kept(loop):
-                try:
-                    lessons.train(loop, config)
-                except ValueError:  # log-probabilities that are none are refused by the exercises before a loss is made of them
-                    if writes_numbers(policy, training[0].tokens):
-                        raise
-                    raise NotFinite(f"step {loop.moment.step + 1}: the policy's logits are nan") from None
-                common.ended(loop)
-            after = figures("after")
-            sample(loop.moment.step, "after")
+        with accelerator.autocast(), common.kept(loop):
+            try:
+                lessons.train(loop, config)
+            except ValueError:  # log-probabilities that are none are refused by the exercises before a loss is made of them
+                if writes_numbers(policy, training[0].tokens):
+                    raise
+                raise NotFinite(f"step {loop.moment.step + 1}: the policy's logits are nan") from None
+            common.ended(loop)
+    if interrupts.asked:
+        raise KeyboardInterrupt
+    with accelerator.autocast():
+        after = figures("after")
+        sample(loop.moment.step, "after")
     if config.trackers:
         accelerator.end_training()
     summary = summed_up(config, loop, moment.before, after, len(test), notes)

@@ -209,12 +209,14 @@ def run(config: Config, lessons: SimpleNamespace, folder: Any, progress: common.
             generator=torch.Generator().manual_seed(config.seed),
         )
         trainer = lessons.PPOTrainer(loop, bench.policy, bench.reference, bench.value, bench.reward, config)
-        with accelerator.autocast():
-            with common.kept(loop):
-                trainer.train()
-                common.ended(loop)
-            after = figures("after", bench, trainer)
-            sample(loop.moment.step, "after")
+        with accelerator.autocast(), common.kept(loop):
+            trainer.train()
+            common.ended(loop)
+    if interrupts.asked:
+        raise KeyboardInterrupt
+    with accelerator.autocast():
+        after = figures("after", bench, trainer)
+        sample(loop.moment.step, "after")
     if config.trackers:
         accelerator.end_training()
     summary = summed_up(bench, loop, moment.before, after)
