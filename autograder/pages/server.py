@@ -148,12 +148,12 @@ def _quiet_exit() -> Iterator[None]:
         raise OSError(words.getvalue().strip().split("\n")[0] or "it is taken") from None
 
 
-def application(page: Page, token: str, ticket: str = "") -> Any:
+def application(page: Page, token: str, ticket: str) -> Any:
     """The page as a WSGI application. ticket: leads to the page once."""
     from flask import Flask, Response, abort, redirect, request
 
     app, one_at_a_time = Flask(__name__, static_folder=None), threading.Lock()
-    tickets = {ticket} - {""}
+    tickets = {ticket}
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_POST
 
     @app.before_request

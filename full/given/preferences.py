@@ -23,6 +23,7 @@ from toy.given.ppo import require_positive, setting
 from . import data
 from .loop import Loop
 from .problems import InputProblem
+from .scoring import single
 from .text import Pairs
 
 LEAST_SPREAD = 0.02
@@ -311,7 +312,7 @@ def pair_scores(model: nn.Module, pairs: Iterable[Pairs]) -> tuple[Float[Tensor,
         scores = [model(batch.tokens, batch.attention_mask).cpu() for batch in pairs]
     finally:
         model.train(was_training)
-    both = [some.to(torch.promote_types(some.dtype, torch.float32)).chunk(2) for some in scores]
+    both = [single(some).chunk(2) for some in scores]
     if not both:
         return torch.zeros(0), torch.zeros(0)
     return torch.cat([chosen for chosen, _ in both]), torch.cat([rejected for _, rejected in both])

@@ -385,6 +385,8 @@ def test_a_classifier_of_two_labels_reads_what_its_tokenizer_makes(tmp_path):
     expected = models.positive_probability(scorer.model, scorer.tokenizer, [p + a for p, a in zip(prompts, answers)])
     assert scorer.scores(prompts, answers) == pytest.approx(expected.tolist(), abs=1e-6)  # float32
     assert all(row[0] == mark for row in scorer.rows(prompts, answers)[0])
+    (short, long), cut = scorer.rows(["the film", "a very " * 60], answers)
+    assert cut == 1 and len(long) == scorer.longest and long[0] == mark and len(short) < len(long)
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from typing import Any, Callable, Mapping, Sequence
 
 import torch
 
-from full.given import data, models, preferences
+from full.given import models, preferences
 from full.given.ppo_settings import Reward, Span
 from full.given.problems import InputProblem
 
@@ -88,6 +88,7 @@ class ModelReward:
         self.positive = models.positive_label(self.model) if self.model.config.num_labels == 2 else None
         longest = getattr(self.model.config, "n_positions", None) or getattr(self.model.config, "max_position_embeddings", 512)
         self.longest = int(longest)
+        self.tokenizer.truncation_side = "right" if start else "left"  # what is to be judged stays
         self.cut = 0
         self.known: dict[str, float] = {}
 
@@ -108,14 +109,14 @@ class ModelReward:
         if self.positive is None and not self.start:
             return preferences.text_ids(self.tokenizer, prompts, answers, self.longest)
         texts = [prompt + answer if self.start else preferences.joined(prompt, answer) for prompt, answer in zip(prompts, answers)]
-        if self.positive is None:
-            whole = data.encode(self.tokenizer, texts)
-            rows = [row[: self.longest] for row in whole]
-        else:
-            whole = self.tokenizer(texts, truncation=False, verbose=False)["input_ids"]
-            self.tokenizer.truncation_side = "right" if self.start else "left"  # what is to be judged stays
-            rows = self.tokenizer(texts, truncation=True, max_length=self.longest, verbose=False)["input_ids"]
-        return [row or [self.tokenizer.eos_token_id] for row in rows], sum(len(row) > self.longest for row in whole)
+        marks = {"add_special_tokens": self.positive is not None, "verbose": False}
+        rows = self.tokenizer(texts, truncation=False, **marks)["input_ids"]
+        long = [n for n, row in enumerate(rows) if len(row) > self.longest]
+        if long:  # cut by the tokenizer, which keeps its marks
+            cut = self.tokenizer([texts[n] for n in long], truncation=True, max_length=self.longest, **marks)["input_ids"]
+            for n, row in zip(long, cut):
+                rows[n] = row
+        return [row or [self.tokenizer.eos_token_id] for row in rows], len(long)
 
     @torch.no_grad()
     def scores(self, prompts: Sequence[str], answers: Sequence[str], batch_size: int = 64) -> list[float]:
